@@ -157,12 +157,12 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert "stepgraph/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if "test" in name.split("/")[-1] or "__pycache__" in name]
-    shipped = {name for name in names if name.startswith("stepgraph/") and name.endswith(".py")}
-    assert shipped == {f"stepgraph/{path.relative_to(SOURCE).as_posix()}" for path in modules()}
-
-
-def modules() -> list[Path]:
-    return sorted(SOURCE.rglob("*.py"))
+    shipped = {name for name in names if name.startswith("stepgraph/")}
+    assert shipped == {
+        f"stepgraph/{path.relative_to(SOURCE).as_posix()}"
+        for path in SOURCE.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 @pytest.mark.slow
