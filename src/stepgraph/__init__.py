@@ -1,3 +1,18 @@
 """Train neural networks on the device at hand: the whole training step as one compiled graph."""
 
+from stepgraph.backends.base import Executable as Executable
+from stepgraph.backends.base import ExecutionDescriptor as ExecutionDescriptor
+from stepgraph.backends.base import compile_graph as _compile_graph
+from stepgraph.backends.base import devices as devices
+from stepgraph.backends.base import state_of as _state_of
+from stepgraph.graph import Graph as Graph
+from stepgraph.graph import Operation as Operation
+from stepgraph.graph import Tensor as Tensor
+from stepgraph.graph import Variable as Variable
+from stepgraph.graph import graph as _graph
+
 __version__ = "0.1.0.dev0"
+
+# A graph knows no device; here, where both are known, they are introduced.
+_graph._compile_hook = _compile_graph
+_graph._state_hook = _state_of

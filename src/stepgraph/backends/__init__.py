@@ -1,0 +1,1 @@
+"""Devices: each turns a program into something that runs. None imports another."""

@@ -1,0 +1,31 @@
+"""The vocabulary: one file per op family, and the one table made of them."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from stepgraph.graph.definition import OpDefinition
+from stepgraph.graph.ops import activation, like, memory
+
+FAMILIES: tuple[ModuleType, ...] = (memory, like, activation)
+
+
+def _table() -> dict[str, OpDefinition]:
+    table: dict[str, OpDefinition] = {}
+    for family in FAMILIES:
+        for definition in family.DEFINITIONS:
+            if definition.name in table:
+                raise RuntimeError(f"op {definition.name!r} is defined twice")
+            table[definition.name] = definition
+    return table
+
+
+OPS: dict[str, OpDefinition] = _table()
+
+
+def family_of(definition: OpDefinition) -> str:
+    """The name of the family that an op belongs to, such as ``"activation"``."""
+    for family in FAMILIES:
+        if definition in family.DEFINITIONS:
+            return family.__name__.rsplit(".", 1)[-1]
+    raise KeyError(definition.name)
