@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -23,7 +24,20 @@ from stepgraph.errors import DataError, describe
 
 MAX_MEMBERS = 1000
 _SLACK = 64 << 20  # for read-me files, padding and the like beside the wanted members
+_LISTING_LIMIT = 1 << 30
 _BLOCK = 1 << 20
+# What the standard library raises on archives that are cut or altered. (RuntimeError: encrypted;
+# struct.error and ValueError: headers that make no sense.)
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+)
 _FETCH_AGAIN = "fetch the file again; its size or content is not what was published"
 
 
@@ -91,10 +105,42 @@ def read_members(path: Path, wanted: Mapping[str, int]) -> dict[str, bytes]:
         if kind in ("gzip", "tar"):
             return _from_tar(path, wanted, compressed=kind == "gzip")
     raise DataError(
-        describe(f"read {path}", "neither a folder nor an archive",
-                 got={"size": f"{path.stat().st_size:,} bytes"},
-                 expected=".zip, .tar or .tar.gz", fix=_FETCH_AGAIN)
+        describe(
+            f"read {path}",
+            "neither a folder nor an archive",
+            got={"size": f"{path.stat().st_size:,} bytes"},
+            expected=".zip, .tar or .tar.gz",
+            fix=_FETCH_AGAIN,
+        )
     )
+
+
+def member_names(path: Path) -> Iterator[str]:
+    """Yields the members' file names without their folders, reading no further than asked.
+
+    Raises:
+        DataError: not an archive, damaged, or with more members than a data set has.
+    """
+    kind = kind_of(path)
+    with readable(path), path.open("rb") as raw:
+        stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if kind == "gzip" else raw  # type: ignore[assignment]
+        bounded = _Bounded(stream, _LISTING_LIMIT)
+        try:
+            if kind == "zip":
+                with zipfile.ZipFile(raw) as archive:
+                    names = [member.filename for member in archive.infolist()]
+                    _check_total(path, len(names), 0, {})
+                yield from (name.rsplit("/", 1)[-1] for name in names)
+                return
+            with tarfile.open(fileobj=_as_binary(bounded), mode="r|") as tar:
+                for count, member in enumerate(tar, start=1):
+                    _check_total(path, count, 0, {})
+                    yield member.name.rsplit("/", 1)[-1]
+        except _TooLarge:
+            limit = f"more than {_LISTING_LIMIT:,}"
+            raise DataError(_too_large(path, "the archive", limit, _LISTING_LIMIT)) from None
+        except _DAMAGED as error:
+            raise DataError(_damaged(path, error, bounded.count)) from error
 
 
 def read_plain_or_gzip(path: Path, limit: int) -> bytes:
@@ -114,7 +160,7 @@ def read_plain_or_gzip(path: Path, limit: int) -> bytes:
                 blocks.append(block)
         except _TooLarge:
             raise DataError(_too_large(path, path.name, f"more than {limit:,}", limit)) from None
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except _DAMAGED as error:
             raise DataError(_damaged(path, error, bounded.count)) from error
         return b"".join(blocks)
 
@@ -126,8 +172,11 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            describe(f"read {path}", error.strerror or str(error) or type(error).__name__,
-                     fix="check the path, its permissions and the disk")
+            describe(
+                f"read {path}",
+                error.strerror or str(error) or type(error).__name__,
+                fix="check the path, its permissions and the disk",
+            )
         ) from error
 
 
@@ -140,9 +189,12 @@ def _from_folder(path: Path, wanted: Mapping[str, int]) -> dict[str, bytes]:
             continue
         if len(places) > 1 and places[0].parent != path:
             raise DataError(
-                describe(f"read {path}", f"{name} is there more than once",
-                         got={"places": ", ".join(str(p) for p in places)},
-                         fix="name the sub-folder that is meant")
+                describe(
+                    f"read {path}",
+                    f"{name} is there more than once",
+                    got={"places": ", ".join(str(p) for p in places)},
+                    fix="name the sub-folder that is meant",
+                )
             )
         size = places[0].stat().st_size
         if size > limit:
@@ -178,7 +230,7 @@ def _from_zip(path: Path, wanted: Mapping[str, int]) -> dict[str, bytes]:
                 if len(data) != member.file_size:
                     raise EOFError(f"{name} has {len(data):,} of {member.file_size:,} bytes")
                 found[name] = data
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise DataError(_damaged(path, error, sum(len(d) for d in found.values()))) from error
     return found
 
@@ -199,7 +251,7 @@ def _from_tar(path: Path, wanted: Mapping[str, int], compressed: bool) -> dict[s
             raise DataError(
                 _too_large(path, "the archive", f"more than {bounded.limit:,}", bounded.limit)
             ) from None
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except _DAMAGED as error:
             raise DataError(_damaged(path, error, bounded.count)) from error
     return found
 
@@ -239,8 +291,11 @@ def _check_name(path: Path, name: str) -> None:
 def _check_total(path: Path, count: int, size: int, wanted: Mapping[str, int]) -> None:
     if count > MAX_MEMBERS:
         raise DataError(
-            describe(f"read {path}", f"more than {MAX_MEMBERS} members in the archive",
-                     expected=f"a data set with {', '.join(wanted)}")
+            describe(
+                f"read {path}",
+                f"more than {MAX_MEMBERS} members in the archive",
+                expected="a data set of a few files",
+            )
         )
     limit = sum(wanted.values()) + _SLACK
     if size > limit:
@@ -258,21 +313,25 @@ def _check_member(
 
 def _hostile(path: Path, member: str, why: str) -> str:
     return describe(
-        f"read {path}", f"refused: member {member!r} {why}",
+        f"read {path}",
+        f"refused: member {member!r} {why}",
         fix="fetch the archive from its publisher; nothing was written",
     )
 
 
 def _too_large(path: Path, what: str, size: str, limit: int) -> str:
     return describe(
-        f"read {path}", f"refused: {what} has {size} bytes uncompressed",
-        expected=f"at most {limit:,} bytes", fix=_FETCH_AGAIN,
+        f"read {path}",
+        f"refused: {what} has {size} bytes uncompressed",
+        expected=f"at most {limit:,} bytes",
+        fix=_FETCH_AGAIN,
     )
 
 
 def _damaged(path: Path, error: BaseException, count: int) -> str:
     return describe(
-        f"read {path}", f"damaged or truncated: {str(error) or type(error).__name__}",
+        f"read {path}",
+        f"damaged or truncated: {str(error) or type(error).__name__}",
         got={"file": f"{path.stat().st_size:,} bytes", "read": f"{count:,} bytes uncompressed"},
         fix=_FETCH_AGAIN,
     )

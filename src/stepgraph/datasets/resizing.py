@@ -83,6 +83,9 @@ def convert_channels(images: NDArray[Any], channels: int | None) -> NDArray[Any]
         rounded = np.floor(grey + np.float32(0.5)) if images.dtype == np.uint8 else grey
         return np.asarray(rounded).astype(images.dtype)
     raise DataError(
-        describe("convert channels", f"no way from {have} to {channels} channels",
-                 expected="1 to 3 or 3 to 1")
+        describe(
+            "convert channels",
+            f"no way from {have} to {channels} channels",
+            expected="1 to 3 or 3 to 1",
+        )
     )

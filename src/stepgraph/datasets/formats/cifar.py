@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepgraph.datasets.archives import read_members
+from stepgraph.datasets.archives import member_names, read_members
 from stepgraph.datasets.arrays import Dataset, Splits
 from stepgraph.datasets.formats.pickles import read_pickle
 from stepgraph.errors import DataError, describe
@@ -88,7 +88,12 @@ def _ten(python: bool) -> Layout:
     names = ("batches.meta", "label_names") if python else ("batches.meta.txt", "")
     return Layout(
         f"CIFAR-10, {'Python' if python else 'binary'} version",
-        train, test, dict.fromkeys((*train, test), 10_000), ("labels",), {"labels": names}, python,
+        train,
+        test,
+        dict.fromkeys((*train, test), 10_000),
+        ("labels",),
+        {"labels": names},
+        python,
     )
 
 
@@ -96,13 +101,18 @@ def _hundred(python: bool) -> Layout:
     suffix = "" if python else ".bin"
     train, test = f"train{suffix}", f"test{suffix}"
     names = {
-        f"{grade}_labels": ("meta", f"{grade}_label_names") if python
+        f"{grade}_labels": ("meta", f"{grade}_label_names")
+        if python
         else (f"{grade}_label_names.txt", "")
         for grade in ("coarse", "fine")
     }
     return Layout(
         f"CIFAR-100, {'Python' if python else 'binary'} version",
-        (train,), test, {train: 50_000, test: 10_000}, ("coarse_labels", "fine_labels"), names,
+        (train,),
+        test,
+        {train: 50_000, test: 10_000},
+        ("coarse_labels", "fine_labels"),
+        names,
         python,
     )
 
@@ -111,7 +121,9 @@ LAYOUTS = {10: (_ten(False), _ten(True)), 100: (_hundred(False), _hundred(True))
 """Number of classes to the layouts it is published in, the preferred one first."""
 
 CLASS_NAMES = {
-    "labels": CIFAR10_CLASSES, "fine_labels": CIFAR100_CLASSES, "coarse_labels": CIFAR100_COARSE,
+    "labels": CIFAR10_CLASSES,
+    "fine_labels": CIFAR100_CLASSES,
+    "coarse_labels": CIFAR100_COARSE,
 }
 """Label field to class names."""
 
@@ -161,6 +173,38 @@ def read_splits(path: Path, field: str, name: str, *, strict: bool) -> Splits:
     return Splits(parts["train"], parts["test"])
 
 
+def found_in(folder: Path, classes: int) -> bool:
+    """Tells whether `folder` itself holds the test file and a training file of either version."""
+    inside = {p.name for p in folder.iterdir() if p.is_file()}
+    return any(lay.test in inside and inside & set(lay.train) for lay in LAYOUTS[classes])
+
+
+def classes_in(archive: Path) -> int:
+    """Tells by the names in an archive whether it is CIFAR-10 (10) or CIFAR-100 (100).
+
+    Raises:
+        DataError: it is neither, or not readable.
+    """
+    # "train" and "test" alone are too common as names to say anything.
+    telling = {
+        file: classes
+        for classes, layouts in LAYOUTS.items()
+        for lay in layouts
+        for file in (*lay.train, *(file for file, _ in lay.names.values()))
+        if file != "train"
+    }
+    for name in member_names(archive):
+        if name in telling:
+            return telling[name]
+    raise DataError(
+        describe(
+            f"load {archive}",
+            "holds neither CIFAR-10 nor CIFAR-100",
+            expected="an archive with " + ", ".join(telling),
+        )
+    )
+
+
 def to_nhwc(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Turns rows of 3,072 bytes (planes of red, green, blue) into ``(N, 32, 32, 3)``.
 
@@ -178,9 +222,12 @@ def _read_binary(
     count, rest = divmod(len(data), head + PIXELS)
     if rest or not count:
         raise DataError(
-            describe(what, f"truncated: {len(data):,} bytes are {count:,} records and {rest:,} bytes",
-                     expected=f"whole records of {head + PIXELS:,} bytes",
-                     fix="fetch the file again")
+            describe(
+                what,
+                f"truncated: {len(data):,} bytes are {count:,} records and {rest:,} bytes",
+                expected=f"whole records of {head + PIXELS:,} bytes",
+                fix="fetch the file again",
+            )
         )
     records = np.frombuffer(data, np.uint8).reshape(count, head + PIXELS)
     labels = {key: records[:, i].astype(np.int64) for i, key in enumerate(layout.label_fields)}
@@ -195,8 +242,12 @@ def _read_pickled(
     if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape[1:] != (PIXELS,):
         got = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
         raise DataError(
-            describe(what, "'data' is not what CIFAR stores", got={"data": got},
-                     expected=f"uint8, shape (N, {PIXELS})")
+            describe(
+                what,
+                "'data' is not what CIFAR stores",
+                got={"data": got},
+                expected=f"uint8, shape (N, {PIXELS})",
+            )
         )
     labels = {}
     for key in layout.label_fields:
@@ -234,9 +285,12 @@ def _check_names(path: Path, layout: Layout, content: dict[str, bytes]) -> None:
         if tuple(names) != CLASS_NAMES[field]:
             odd = next((n for n in names if n not in CLASS_NAMES[field]), "another order or number")
             raise DataError(
-                describe(what, f"wrongly labelled: the class names are not {layout.title}'s",
-                         got={"first difference": odd},
-                         expected=", ".join(CLASS_NAMES[field][:4]) + ", ...")
+                describe(
+                    what,
+                    f"wrongly labelled: the class names are not {layout.title}'s",
+                    got={"first difference": odd},
+                    expected=", ".join(CLASS_NAMES[field][:4]) + ", ...",
+                )
             )
 
 
@@ -244,25 +298,30 @@ def _check_range(labels: NDArray[np.int64], classes: int, what: str) -> None:
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         raise DataError(
-            describe(what, f"record {wrong[0]} has label {labels[wrong[0]]} "
-                           f"({len(wrong)} labels out of range)",
-                     expected=f"labels 0..{classes - 1}", fix="fetch the file again")
+            describe(
+                what,
+                f"record {wrong[0]} has label {labels[wrong[0]]} "
+                f"({len(wrong)} labels out of range)",
+                expected=f"labels 0..{classes - 1}",
+                fix="fetch the file again",
+            )
         )
 
 
 def _short(what: str, count: int, expected: int) -> str:
     return describe(
-        what, f"truncated: {count:,} records", expected=f"{expected:,}",
+        what,
+        f"truncated: {count:,} records",
+        expected=f"{expected:,}",
         fix="fetch the file again, or pass strict=False to read a part",
     )
 
 
-def _missing(
-    path: Path, name: str, layouts: tuple[Layout, ...], content: dict[str, bytes]
-) -> str:
+def _missing(path: Path, name: str, layouts: tuple[Layout, ...], content: dict[str, bytes]) -> str:
     found = sorted(content)
     return describe(
-        f"load {name}", f"{path} is not a complete {layouts[0].title.split(',')[0]}",
+        f"load {name}",
+        f"{path} is not a complete {layouts[0].title.split(',')[0]}",
         got={"found": ", ".join(found) or "none of its files"},
         expected=" or ".join(", ".join((*lay.train, lay.test)) for lay in layouts),
         fix="give the folder or archive as published",

@@ -41,6 +41,6 @@ def read_splits() -> Splits:
 
     Example:
         >>> read_splits().test
-        Dataset('digits test': 360 images 8x8x1 uint8, 10 classes)
+        Dataset('digits test': 359 images 8x8x1 uint8, 10 classes)
     """
     return read_digits().split(0.2, seed=0)

@@ -49,37 +49,52 @@ def read_idx(path: Path, dimensions: int, limit: int) -> NDArray[np.uint8]:
     data = read_plain_or_gzip(path, header + limit)
     if len(data) < header:
         raise DataError(
-            describe(f"read {path}", f"truncated: {len(data)} bytes, the header alone has {header}",
-                     fix="fetch the file again")
+            describe(
+                f"read {path}",
+                f"truncated: {len(data)} bytes, the header alone has {header}",
+                fix="fetch the file again",
+            )
         )
     zeros, kind, rank = struct.unpack(">HBB", data[:4])
     if (zeros, kind, rank) != (0, _UNSIGNED_BYTE, dimensions):
         raise DataError(
-            describe(f"read {path}", "not the IDX file that its name says",
-                     got={"first bytes": data[:4].hex(" ")},
-                     expected=f"00 00 08 {dimensions:02x} (unsigned bytes, {dimensions} dimensions)",
-                     fix="fetch the file again; images and labels may be mixed up")
+            describe(
+                f"read {path}",
+                "not the IDX file that its name says",
+                got={"first bytes": data[:4].hex(" ")},
+                expected=f"00 00 08 {dimensions:02x} (unsigned bytes, {dimensions} dimensions)",
+                fix="fetch the file again; images and labels may be mixed up",
+            )
         )
     shape = struct.unpack(f">{dimensions}I", data[4:header])
     count = math.prod(shape)
     if count != len(data) - header:
         fault = "truncated" if len(data) - header < count else "longer than its header says"
         raise DataError(
-            describe(f"read {path}", f"{fault}: {len(data) - header:,} bytes after the header",
-                     expected=f"{count:,} for shape {shape}", fix="fetch the file again")
+            describe(
+                f"read {path}",
+                f"{fault}: {len(data) - header:,} bytes after the header",
+                expected=f"{count:,} for shape {shape}",
+                fix="fetch the file again",
+            )
         )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
 def find_files(folder: Path) -> dict[str, Path]:
     """Returns which of the four files lie in `folder`, keyed as in `STEMS`."""
-    found = {}
+    found: dict[str, Path] = {}
     for part, stem in STEMS.items():
         for name in (stem, stem.replace("-idx", ".idx")):
             for path in (folder / name, folder / f"{name}.gz"):
                 if path.is_file():
                     found.setdefault(part, path)
     return found
+
+
+def found_in(folder: Path) -> bool:
+    """Tells whether any of the four files lies in `folder`."""
+    return bool(find_files(folder))
 
 
 def read_splits(path: Path, class_names: Sequence[str], name: str, *, strict: bool) -> Splits:
@@ -98,8 +113,11 @@ def read_splits(path: Path, class_names: Sequence[str], name: str, *, strict: bo
         found = find_files(path) if path.is_dir() else {}
     if missing := [f"{STEMS[part]}[.gz]" for part in STEMS if part not in found]:
         raise DataError(
-            describe(f"load {name}", f"{path} lacks {', '.join(missing)}",
-                     expected="a folder with the four IDX files")
+            describe(
+                f"load {name}",
+                f"{path} lacks {', '.join(missing)}",
+                expected="a folder with the four IDX files",
+            )
         )
     parts = {}
     for split, records in RECORDS.items():
@@ -108,16 +126,24 @@ def read_splits(path: Path, class_names: Sequence[str], name: str, *, strict: bo
         labels = read_idx(label_path, 1, records)
         if images.shape[1:] != (SIDE, SIDE):
             raise DataError(
-                describe(f"read {image_path}", f"images of {images.shape[1]}x{images.shape[2]}",
-                         expected=f"{SIDE}x{SIDE}")
+                describe(
+                    f"read {image_path}",
+                    f"images of {images.shape[1]}x{images.shape[2]}",
+                    expected=f"{SIDE}x{SIDE}",
+                )
             )
         if len(images) != len(labels) or (strict and len(images) != records):
             raise DataError(
-                describe(f"load {name}", f"the {split} set is not complete",
-                         got={image_path.name: f"{len(images):,} images",
-                              label_path.name: f"{len(labels):,} labels"},
-                         expected=f"{records:,} of each" if strict else "as many of each",
-                         fix="fetch the files again, or pass strict=False to read a part")
+                describe(
+                    f"load {name}",
+                    f"the {split} set is not complete",
+                    got={
+                        image_path.name: f"{len(images):,} images",
+                        label_path.name: f"{len(labels):,} labels",
+                    },
+                    expected=f"{records:,} of each" if strict else "as many of each",
+                    fix="fetch the files again, or pass strict=False to read a part",
+                )
             )
         parts[split] = Dataset(
             images[..., np.newaxis], labels.astype(np.int64), tuple(class_names), f"{name} {split}"

@@ -32,6 +32,7 @@ _LITERALS = frozenset(
 )
 _PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
 _GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
+_SEQUENCES: dict[str, type[list[Any]] | type[tuple[Any, ...]]] = {"LIST": list, "TUPLE": tuple}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _IGNORED = frozenset(("PROTO", "FRAME"))
 
@@ -83,9 +84,12 @@ def read_pickle(data: bytes, what: str) -> Any:
         raise DataError(f"{error}\n  at: byte {position:,} of {len(data):,}") from None
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(
-            describe(what, f"not a well-formed pickle: {error}",
-                     got={"at": f"byte {position:,} of {len(data):,}"},
-                     fix="fetch the file again")
+            describe(
+                what,
+                f"not a well-formed pickle: {error}",
+                got={"at": f"byte {position:,} of {len(data):,}"},
+                fix="fetch the file again",
+            )
         ) from error
     raise DataError(describe(what, f"the pickle ends after {len(data):,} bytes without its end"))
 
@@ -132,17 +136,23 @@ class _Machine:
             _expect(dict, stack[-1]).update(_pairs(pairs))
         elif name in ("DICT", "LIST", "TUPLE"):
             items = self.since_mark()
-            build = {"DICT": _pairs, "LIST": list, "TUPLE": tuple}[name]
-            stack.append(build(items))
+            stack.append(_pairs(items) if name == "DICT" else _SEQUENCES[name](items))
         elif name in _TUPLES:
             stack.append(tuple(self.pop_many(_TUPLES[name])))
         elif name in ("GLOBAL", "STACK_GLOBAL"):
-            module = argument if name == "GLOBAL" else " ".join(_expect(str, part) for part in self.pop_many(2))
+            module = (
+                argument
+                if name == "GLOBAL"
+                else " ".join(_expect(str, part) for part in self.pop_many(2))
+            )
             if module not in GLOBALS:
                 raise DataError(
-                    describe(self.what, f"refused: the pickle names {module!r}",
-                             expected="containers, numbers, strings and NumPy arrays only",
-                             fix="fetch the file from its publisher; nothing in it was run")
+                    describe(
+                        self.what,
+                        f"refused: the pickle names {module!r}",
+                        expected="containers, numbers, strings and NumPy arrays only",
+                        fix="fetch the file from its publisher; nothing in it was run",
+                    )
                 )
             stack.append(_Global(module))
         elif name == "REDUCE":
@@ -153,9 +163,12 @@ class _Machine:
             _expect(_Made, stack[-1]).state = state
         else:
             raise DataError(
-                describe(self.what, f"refused: pickle opcode {name}",
-                         expected="containers, numbers, strings and NumPy arrays only",
-                         fix="fetch the file from its publisher; nothing in it was run")
+                describe(
+                    self.what,
+                    f"refused: pickle opcode {name}",
+                    expected="containers, numbers, strings and NumPy arrays only",
+                    fix="fetch the file from its publisher; nothing in it was run",
+                )
             )
 
     def since_mark(self) -> list[Any]:
@@ -185,7 +198,9 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
 
 def _expect(kind: type, value: Any) -> Any:
     if not isinstance(value, kind):
-        raise TypeError(f"{kind.__name__.strip('_').lower()} expected, {type(value).__name__} found")
+        raise TypeError(
+            f"{kind.__name__.strip('_').lower()} expected, {type(value).__name__} found"
+        )
     return value
 
 
@@ -218,8 +233,13 @@ def _array(made: _Made, what: str) -> NDArray[Any]:
     dtype_name = _text(_expect(_Made, dtype_made).arguments[0])
     byte_order = _text(dtype_made.state[1]) if dtype_made.state else "|"
     if dtype_name not in ("u1", "i1", "i2", "i4", "i8") or byte_order not in ("|", "<", ">"):
-        raise DataError(describe(what, f"refused: an array of {dtype_name!r}",
-                                 expected="an array of bytes or integers"))
+        raise DataError(
+            describe(
+                what,
+                f"refused: an array of {dtype_name!r}",
+                expected="an array of bytes or integers",
+            )
+        )
     data = content.encode("latin-1") if isinstance(content, str) else _expect(bytes, content)
     dtype = np.dtype(dtype_name).newbyteorder(byte_order)
     sizes = tuple(_expect(int, n) for n in _expect(tuple, shape))
@@ -228,7 +248,11 @@ def _array(made: _Made, what: str) -> NDArray[Any]:
         count *= size
     if min(sizes, default=0) < 0 or count * dtype.itemsize != len(data):
         raise DataError(
-            describe(what, f"an array of shape {sizes} with {len(data):,} bytes",
-                     expected=f"{count * dtype.itemsize:,} bytes", fix="fetch the file again")
+            describe(
+                what,
+                f"an array of shape {sizes} with {len(data):,} bytes",
+                expected=f"{count * dtype.itemsize:,} bytes",
+                fix="fetch the file again",
+            )
         )
     return np.frombuffer(data, dtype).reshape(sizes, order="F" if fortran_order else "C")
