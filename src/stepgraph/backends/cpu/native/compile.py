@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import functools
+import hashlib
 import itertools
 import sys
 import threading
@@ -37,15 +38,13 @@ THREADS = (
 
 @dataclass(frozen=True)
 class Library:
-    """Machine code in this process.
+    """Machine code in this process; it stays mapped until the process ends.
 
     Attributes:
         addresses: exported function name to its address.
-        owner: what keeps the code mapped; addresses are valid while this object lives.
     """
 
     addresses: dict[str, int]
-    owner: object
 
     def __getitem__(self, name: str) -> int:
         """Address of the function `name`."""
@@ -133,6 +132,9 @@ def _imports() -> dict[str, int]:
 
 _names = itertools.count()
 _lock = threading.Lock()
+# Image and exports -> (library, what keeps its code mapped). Nothing is ever unmapped: a launch
+# holds a bare address, and a few hundred kilobytes are cheaper than a call into freed memory.
+_loaded: dict[tuple[bytes, tuple[str, ...]], tuple[Library, object]] = {}
 
 
 @functools.cache
@@ -144,20 +146,23 @@ def _jit() -> llvm.LLJIT:
 
 
 def load(image: bytes, exports: Iterable[str]) -> Library:
-    """Maps an object file into this process.
+    """Maps an object file into this process, once.
 
     Args:
         image: what `compile_object` made for this machine.
         exports: names of the functions whose addresses are wanted.
 
     Returns:
-        The library; keep it for as long as its code may run.
+        The library.
 
     Raises:
         UnsupportedError: the system refuses executable memory or a symbol is missing.
         ValueError: an export has the name of a C function.
     """
-    names = list(exports)
+    names = sorted(exports)
+    identity = (hashlib.sha256(image).digest(), tuple(names))
+    if identity in _loaded:
+        return _loaded[identity][0]
     taken = _imports().keys() & set(names)
     if taken:
         raise ValueError(f"kernels cannot be named like C functions: {', '.join(sorted(taken))}")
@@ -173,7 +178,9 @@ def load(image: bytes, exports: Iterable[str]) -> Library:
         raise UnsupportedError(
             describe("cpu", f"cannot load generated code: {error}", fix="use device='reference'")
         ) from error
-    return Library({name: tracker[name] for name in names}, (tracker, _jit()))
+    library = Library({name: tracker[name] for name in names})
+    _loaded[identity] = (library, tracker)
+    return library
 
 
 def build(
