@@ -272,15 +272,14 @@ class Function:
         with self.builder.goto_entry_block():
             raw = self.builder.alloca(ir.ArrayType(type_, count))
             raw.align = 64
+            raw.type = ir.PointerType()  # what llvmlite knows of its pointee would be in the way
         return Pointer(self, raw, type_)
 
     def variable(self, initial: Value) -> Variable:
         """A place whose value changes; becomes a register."""
         with self.builder.goto_entry_block():
             place = self.builder.alloca(initial.type)
-        variable = Variable(self, place, initial.type)
-        variable.set(initial)
-        return variable
+        return Variable(self, place, initial)
 
     @contextlib.contextmanager
     def loop(
@@ -345,6 +344,14 @@ class Function:
             code()
             b.branch(after)
         b.position_at_end(after)
+
+    def opaque(self, value: Value) -> Value:
+        """The same value, about whose making LLVM forgets everything.
+
+        Keeps an address computed where it is written: the optimiser cannot rebuild it from others.
+        """
+        type_ = ir.FunctionType(value.type, [value.type])
+        return Value(self, self.builder.asm(type_, "", "=r,0", [value.ir], side_effect=False))
 
     def call(self, function: Function, *arguments: Value) -> None:
         """Calls another function of the module."""

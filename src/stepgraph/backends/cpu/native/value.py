@@ -220,16 +220,19 @@ class Pointer(Value):
 class Variable:
     """A place whose value changes from one loop turn to the next; LLVM makes it a register."""
 
-    __slots__ = ("_place", "f", "type")
+    __slots__ = ("_element", "_place", "f", "type")
 
-    def __init__(self, f: Function, place: Any, type_: Any) -> None:
+    def __init__(self, f: Function, place: Any, initial: Value) -> None:
         self.f = f
         self._place = place
-        self.type = type_
+        self._element = initial.element if isinstance(initial, Pointer) else None
+        self.type = initial.type
+        self.set(initial)
 
-    def get(self) -> Value:
-        """The value now."""
-        return Value(self.f, self.f.builder.load(self._place, typ=self.type))
+    def get(self) -> Any:
+        """The value now; a `Pointer` if a pointer was put in."""
+        raw = self.f.builder.load(self._place, typ=self.type)
+        return Pointer(self.f, raw, self._element) if self._element else Value(self.f, raw)
 
     def set(self, value: Value) -> None:
         """Changes the value from here on."""

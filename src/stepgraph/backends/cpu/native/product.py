@@ -1,0 +1,234 @@
+"""The product behind matrix multiplication, convolution and their gradients.
+
+    C[r][j] = alpha * sum_k A[r][k] * B[k][j] + beta * C[r][j]      r < rows, j < 16 * panels
+
+Columns come in *panels* of 16 floats: B and C rows of a panel are 16 contiguous floats. Everything
+else is strides, given by a `Walk`: where row r of A and C lies, and how k goes through A and B in
+four nested levels (a run, and three counts around it). A 3x3 convolution reads its input in place
+this way (run: kernel columns x 16 channels; then kernel rows; then channel panels), and so does
+each gradient: nothing is packed or unrolled into a matrix first.
+
+The micro-kernel keeps rows x 16 * panels of C in registers, reads one B row per panel and
+broadcasts one A value per row and k: per k it does ``rows * panels * 16 / lanes`` fused
+multiply-adds for ``rows + panels * 16 / lanes`` loads. `BLOCKING` is chosen so that accumulators, one B row and one
+broadcast value fill the registers without spilling, and there are enough independent sums to
+hide the multiply-add's latency (4 cycles; 2 a cycle of 256 bits, or 1 to 2 of 512). Rows are dealt
+evenly: 16 rows on a 12-row target run as 8 + 8, not 12 + 4.
+
+Sums run in the order of the walk, each with one accumulator, so a result depends on the walk alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from stepgraph.backends.cpu.native.emit import Function, Module, Pointer, Value
+from stepgraph.backends.cpu.native.target import Target
+from stepgraph.backends.cpu.native.value import f32, i64, pointer, vector
+
+PANEL = 16
+
+# What a product walks over, all in floats; one slot of eight bytes each, in this order.
+WALK_FIELDS = (
+    *("a_row", "c_row", "b_panel", "c_panel", "a_k", "b_k", "run"),
+    *("n1", "a1", "b1", "n2", "a2", "b2", "n3", "a3", "b3", "alpha", "beta"),
+)
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """How much of C the micro-kernel holds in registers.
+
+    Attributes:
+        rows: at most this many rows.
+        panels: at most this many panels of 16 columns.
+    """
+
+    rows: int
+    panels: int
+
+
+# (vector bits, registers) -> blocking; measured on one machine of each kind where there was one.
+BLOCKING: dict[tuple[int, int], Blocking] = {
+    (512, 32): Blocking(12, 2),
+    (256, 16): Blocking(6, 1),
+    (128, 32): Blocking(6, 1),
+    (128, 16): Blocking(2, 1),
+}
+
+
+def blocking_for(target: Target) -> Blocking:
+    """The register blocking of a target."""
+    return BLOCKING[target.vector_bits, target.vector_registers]
+
+
+class Walk:
+    """A walk in a function's stack memory, filled field by field at run time.
+
+    Fields, in floats unless said otherwise: ``a_row``, ``c_row``: from one row of A, C to the next.
+    ``b_panel``, ``c_panel``: from one panel of B, C to the next. ``run``: steps of the innermost
+    level (a count), each moving ``a_k`` in A and ``b_k`` in B. ``n1, a1, b1`` to ``n3, a3, b3``:
+    count and strides of the levels around it. ``alpha``, ``beta``: floats. Counts are at least 1.
+    A new walk has one panel, runs along contiguous A and 16-float B rows, and counts of 1.
+    """
+
+    def __init__(self, f: Function) -> None:
+        self.f = f
+        self.memory = f.stack(i64, len(WALK_FIELDS))
+        defaults = {"a_k": 1, "b_k": PANEL, "c_row": PANEL, "n1": 1, "n2": 1, "n3": 1}
+        self.set(**{name: defaults.get(name, 0) for name in WALK_FIELDS[:-2]})
+        self.set(alpha=f.constant(f32, 1.0), beta=f.constant(f32, 0.0))
+
+    def set(self, **values: Value | int) -> None:
+        """Stores fields."""
+        for name, value in values.items():
+            place = self.memory + WALK_FIELDS.index(name)
+            if name in ("alpha", "beta"):
+                Pointer(self.f, place.ir, f32).store(self.f.constant(f32, 0).like(value))
+            else:
+                place.store(self.f.index(value))
+
+
+def _field(f: Function, walk: Pointer, name: str) -> Value:
+    place = walk + WALK_FIELDS.index(name)
+    if name in ("alpha", "beta"):
+        return Pointer(f, place.ir, f32).load()
+    return place.load()
+
+
+# Up to this many rows, each row's distance from the first has a register of its own; beyond, LLVM
+# goes from row to row by additions, whose latency the many multiply-adds of a step hide. Left to
+# itself it does so with few rows too, which costs 7 % of a 6-row step.
+_ROWS_WITH_OFFSETS = 8
+
+_OPERANDS = {"a": pointer(f32), "b": pointer(f32), "c": pointer(f32), "walk": pointer(i64)}
+
+
+class Product:
+    """The product's functions in one module; made once, called by the module's kernels."""
+
+    def __init__(self, module: Module, target: Target, blocking: Blocking | None = None) -> None:
+        """Emits micro-kernels for every row and panel count up to the blocking's."""
+        self.blocking = blocking or blocking_for(target)
+        self._lanes = min(target.lanes, PANEL)
+        self._rows: dict[int, Function] = {}
+        for panels in range(1, self.blocking.panels + 1):
+            micro = {
+                rows: self._micro_kernel(module, rows, panels)
+                for rows in range(1, self.blocking.rows + 1)
+            }
+            self._rows[panels] = self._row_loop(module, panels, micro)
+
+    def call(
+        self, f: Function, a: Value, b: Value, c: Value, rows: Value, panels: Value, walk: Walk
+    ) -> None:
+        """Emits a product.
+
+        Args:
+            f: the calling function.
+            a: first float of A.
+            b: first float of B.
+            c: first float of C.
+            rows: i64, at least 1.
+            panels: i64, from 1 to the blocking's number.
+            walk: filled in.
+        """
+        cases = {
+            number: partial(f.call, function, a, b, c, walk.memory, rows)
+            for number, function in self._rows.items()
+        }
+        if len(cases) == 1:
+            cases[1]()
+        else:
+            f.switch(panels, cases)
+
+    def _row_loop(self, module: Module, panels: int, micro: dict[int, Function]) -> Function:
+        """Deals any number of rows evenly to micro-kernels."""
+        arguments = {**_OPERANDS, "rows": i64}
+        with module.function(f"product_p{panels}", arguments, inline=False) as (f, x):
+            a_row, c_row = _field(f, x.walk, "a_row"), _field(f, x.walk, "c_row")
+            most = self.blocking.rows
+            blocks = (x.rows + (most - 1)) // most
+            small = x.rows // blocks
+            larger = x.rows - small * blocks
+            a, c = f.variable(x.a), f.variable(x.c)
+            with f.loop(0, blocks, nonempty=True) as block:
+                rows = small + f.cast(block < larger, i64)
+
+                operands = (a.get(), x.b, c.get(), x.walk)
+                f.switch(
+                    rows, {n: partial(f.call, kernel, *operands) for n, kernel in micro.items()}
+                )
+                a.set(a.get() + rows * a_row)
+                c.set(c.get() + rows * c_row)
+        return f
+
+    def _micro_kernel(self, module: Module, rows: int, panels: int) -> Function:
+        """C[rows][16 * panels] of one walk, in registers."""
+        count = self._lanes
+        parts = PANEL // count
+        with module.function(f"micro_{rows}x{panels}", _OPERANDS, inline=False) as (f, x):
+            field = {name: _field(f, x.walk, name) for name in WALK_FIELDS}
+            zero = f.constant(vector(f32, count), 0.0)
+            sums = [[f.variable(zero) for _ in range(panels * parts)] for _ in range(rows)]
+            offsets = [field["a_row"] * row for row in range(rows)]
+            if rows <= _ROWS_WITH_OFFSETS:
+                offsets = [f.opaque(offset) for offset in offsets]
+
+            def step(a: Pointer, b: Pointer) -> None:
+                starts = [b] + [b + field["b_panel"] * panel for panel in range(1, panels)]
+                b_row = [(at + part * count).load(count) for at in starts for part in range(parts)]
+                for number, row in enumerate(sums):
+                    value = f.splat((a + offsets[number] if number else a).load(), count)
+                    for total, factor in zip(row, b_row, strict=True):
+                        total.set(f.fma(value, factor, total.get()))
+
+            self._levels(f, x, field, step)
+            self._store(f, x.c, field, sums)
+        return f
+
+    def _levels(self, f: Function, x: Any, field: dict[str, Value], step: Any) -> None:
+        """The four nested levels of a walk, outermost first."""
+        a3, b3 = f.variable(x.a), f.variable(x.b)
+        with f.loop(0, field["n3"], nonempty=True):
+            a2, b2 = f.variable(a3.get()), f.variable(b3.get())
+            with f.loop(0, field["n2"], nonempty=True):
+                a1, b1 = f.variable(a2.get()), f.variable(b2.get())
+                with f.loop(0, field["n1"], nonempty=True):
+                    a, b = f.variable(a1.get()), f.variable(b1.get())
+                    with f.loop(0, field["run"], nonempty=True):
+                        step(a.get(), b.get())
+                        a.set(a.get() + field["a_k"])
+                        b.set(b.get() + field["b_k"])
+                    a1.set(a1.get() + field["a1"])
+                    b1.set(b1.get() + field["b1"])
+                a2.set(a2.get() + field["a2"])
+                b2.set(b2.get() + field["b2"])
+            a3.set(a3.get() + field["a3"])
+            b3.set(b3.get() + field["b3"])
+
+    def _store(self, f: Function, c: Pointer, field: dict[str, Value], sums: Any) -> None:
+        """Writes alpha * sums + beta * C; C is not read where beta is 0."""
+        count, parts = self._lanes, PANEL // self._lanes
+        alpha = f.splat(field["alpha"], count)
+        beta = f.splat(field["beta"], count)
+
+        def places() -> Any:
+            for number, row in enumerate(sums):
+                at = c + field["c_row"] * number
+                for column, total in enumerate(row):
+                    panel, part = divmod(column, parts)
+                    place = at + field["c_panel"] * panel if panel else at
+                    yield place + part * count, total.get()
+
+        def fresh() -> None:
+            for place, total in places():
+                place.store(total * alpha)
+
+        def added() -> None:
+            for place, total in places():
+                place.store(f.fma(total, alpha, place.load(count) * beta))
+
+        f.if_else(field["beta"] == 0.0, fresh, added)
