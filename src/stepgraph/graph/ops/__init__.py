@@ -5,9 +5,23 @@ from __future__ import annotations
 from types import ModuleType
 
 from stepgraph.graph.definition import OpDefinition
-from stepgraph.graph.ops import activation, like, memory
+from stepgraph.graph.ops import (
+    activation,
+    convolution,
+    like,
+    matrix_multiplication,
+    memory,
+    tensor_shape,
+)
 
-FAMILIES: tuple[ModuleType, ...] = (memory, like, activation)
+FAMILIES: tuple[ModuleType, ...] = (
+    memory,
+    like,
+    activation,
+    tensor_shape,
+    convolution,
+    matrix_multiplication,
+)
 
 
 def _table() -> dict[str, OpDefinition]:
