@@ -141,6 +141,7 @@ class GraphCore:
                     f"got {type(tensor).__name__} where a tensor is due",
                     got={"value": repr(tensor)[:80]},
                     fix="wrap it with graph.constant",
+                    created_at=self._origin or _caller(),
                 )
             )
         if tensor.graph is not self:
@@ -150,6 +151,7 @@ class GraphCore:
                     "an input belongs to another graph",
                     got={"tensor": repr(tensor), "its graph": tensor.graph.name, "this": self.name},
                     fix="build the whole network in one graph, or feed the value through a placeholder",
+                    created_at=self._origin or _caller(),
                 )
             )
         if not tensor.operation.block.encloses(self._current):
@@ -159,6 +161,7 @@ class GraphCore:
                     "an input was made inside a control-flow block that is closed",
                     got={"tensor": repr(tensor)},
                     fix="return it from the block and use what if_ / for_loop / while_loop returns",
+                    created_at=self._origin or _caller(),
                 )
             )
         if (
@@ -205,13 +208,22 @@ class GraphCore:
 
     @contextmanager
     def _inside(self, block: Block) -> Iterator[Block]:
-        """Appends to `block` while open; control dependencies of the outside do not apply twice."""
+        """Appends to `block` while open, free of control dependencies."""
         outer, control = self._current, self._control
         self._current, self._control = block, ()
         try:
             yield block
         finally:
             self._current, self._control = outer, control
+
+    @contextmanager
+    def _ordered_after(self, operations: tuple[Operation, ...]) -> Iterator[None]:
+        """Operations built inside have exactly these control inputs."""
+        outer, self._control = self._control, operations
+        try:
+            yield
+        finally:
+            self._control = outer
 
     @contextmanager
     def _created_at(self, origin: str) -> Iterator[None]:
@@ -313,16 +325,20 @@ class GraphCore:
             parameters: specs of the tensors that the control-flow operation will set.
             body: gets those tensors, returns the block's results.
         """
+        block = Block(self._current)
+        control = self._control
+        with self._inside(block):
+            block.parameters = [self._parameter(spec) for spec in parameters]
+            # What is ordered after an assign outside stays so inside.
+            with self._ordered_after(control):
+                block.results = list(body(list(block.parameters)))
+        return block
+
+    def _parameter(self, spec: Spec) -> Tensor:
+        """One more parameter for the current block, which its caller must list."""
         from stepgraph.graph.ops.memory import PARAMETER
 
-        block = Block(self._current)
-        with self._inside(block):
-            block.parameters = [
-                self._one(PARAMETER, (), {"shape": s.shape, "dtype": s.dtype}, name="argument")
-                for s in parameters
-            ]
-            block.results = list(body(block.parameters))
-        return block
+        return self._one(PARAMETER, (), {"shape": spec.shape, "dtype": spec.dtype}, name="argument")
 
     def _add_with_regions(
         self,
