@@ -27,7 +27,7 @@ _SLACK = 64 << 20  # for read-me files, padding and the like beside the wanted m
 _LISTING_LIMIT = 1 << 30
 _BLOCK = 1 << 20
 # What the standard library raises on archives that are cut or altered. (RuntimeError: encrypted;
-# struct.error and ValueError: headers that make no sense.)
+# struct.error, ValueError, OverflowError: headers that make no sense.)
 _DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -37,6 +37,8 @@ _DAMAGED = (
     NotImplementedError,
     RuntimeError,
     struct.error,
+    ValueError,
+    OverflowError,
 )
 _FETCH_AGAIN = "fetch the file again; its size or content is not what was published"
 
@@ -139,6 +141,8 @@ def member_names(path: Path) -> Iterator[str]:
         except _TooLarge:
             limit = f"more than {_LISTING_LIMIT:,}"
             raise DataError(_too_large(path, "the archive", limit, _LISTING_LIMIT)) from None
+        except DataError:  # is a ValueError itself
+            raise
         except _DAMAGED as error:
             raise DataError(_damaged(path, error, bounded.count)) from error
 
@@ -160,6 +164,8 @@ def read_plain_or_gzip(path: Path, limit: int) -> bytes:
                 blocks.append(block)
         except _TooLarge:
             raise DataError(_too_large(path, path.name, f"more than {limit:,}", limit)) from None
+        except DataError:  # is a ValueError itself
+            raise
         except _DAMAGED as error:
             raise DataError(_damaged(path, error, bounded.count)) from error
         return b"".join(blocks)
@@ -230,6 +236,8 @@ def _from_zip(path: Path, wanted: Mapping[str, int]) -> dict[str, bytes]:
                 if len(data) != member.file_size:
                     raise EOFError(f"{name} has {len(data):,} of {member.file_size:,} bytes")
                 found[name] = data
+    except DataError:  # is a ValueError itself
+        raise
     except _DAMAGED as error:
         raise DataError(_damaged(path, error, sum(len(d) for d in found.values()))) from error
     return found
@@ -251,6 +259,8 @@ def _from_tar(path: Path, wanted: Mapping[str, int], compressed: bool) -> dict[s
             raise DataError(
                 _too_large(path, "the archive", f"more than {bounded.limit:,}", bounded.limit)
             ) from None
+        except DataError:  # is a ValueError itself
+            raise
         except _DAMAGED as error:
             raise DataError(_damaged(path, error, bounded.count)) from error
     return found

@@ -93,10 +93,13 @@ class Dataset:
             >>> from_arrays(np.zeros((3, 8, 8)), [0, 1, 0]).resized(32, channels=3).image_shape
             (32, 32, 3)
         """
-        images = resizing.convert_channels(self.images, channels)
+        images = self.images
+        if channels == 1:  # resizing one channel is a third of the work
+            images = resizing.convert_channels(images, channels)
         if size is not None:
             height, width = (size, size) if isinstance(size, int) else size
             images = resizing.resize(images, height, width)
+        images = resizing.convert_channels(images, channels)
         return self if images is self.images else replace(self, images=images)
 
     def split(self, test_fraction: float = 0.2, seed: int = 0) -> Splits:

@@ -62,6 +62,8 @@ class Augment:
         span = 2 * self.crop + 1
         down = draws.integers(seed, epoch, draws.CROP_Y, index, span) - self.crop
         right = draws.integers(seed, epoch, draws.CROP_X, index, span) - self.crop
+        # A padding wider than the picture can push it out altogether, not further.
+        down, right = np.clip(down, -height, height), np.clip(right, -width, width)
         mirror = draws.integers(seed, epoch, draws.FLIP, index, 2 if self.flip else 1)
         result = np.zeros((len(index), *images.shape[1:]), images.dtype)
         # A copy of slices per picture beats one gather with indices per pixel, several times.

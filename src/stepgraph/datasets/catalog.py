@@ -427,9 +427,17 @@ def _load_path(
                     fix=f"load('mnist', data={str(path)!r}), or 'fashion-mnist'",
                 )
             )
-        for name in ("cifar10", "cifar100"):
-            if _holds(DATASETS[name], path):
-                return _load_known(name, path, False, strict, None).resized(size, channels)
+        inside = [name for name in ("cifar10", "cifar100") if _find(DATASETS[name], path)]
+        if len(inside) > 1:
+            raise DataError(
+                describe(
+                    f"load {path}",
+                    f"holds {' and '.join(inside)}",
+                    fix=f"say which: load('cifar10', data={str(path)!r})",
+                )
+            )
+        if inside:
+            return _load_known(inside[0], path, False, strict, None).resized(size, channels)
         return folders.read_splits(path, size, 3 if channels is None else channels)
     if path.suffix == ".npz":
         return npz.read_splits(path).resized(size, channels)

@@ -15,7 +15,7 @@ LEVELS = 16
 def read_digits() -> Dataset:
     """Returns all 1,797 digits, pixels scaled from 0..16 to 0..255 (rounded).
 
-    The original value of a pixel is ``round(pixel * 16 / 255)``.
+    The original value of a pixel is ``round(pixel / 255 * 16)``.
 
     Source: UCI "Optical Recognition of Handwritten Digits" (CC BY 4.0), test part, the same
     records in the same order as ``sklearn.datasets.load_digits``.

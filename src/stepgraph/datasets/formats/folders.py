@@ -118,6 +118,8 @@ def read_image(
     """
     from PIL import Image, ImageOps
 
+    if not path.is_file():
+        raise DataError(describe(f"read {path}", "no such file"))
     with _Decoding(path), Image.open(path, formats=_PILLOW_FORMATS) as opened:
         _check_pixels(path, opened.size)
         opened.load()
