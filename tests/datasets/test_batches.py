@@ -146,8 +146,8 @@ def test_augmentation_goes_with_the_sample_not_the_batch() -> None:
     small = np.concatenate([one.batch(5, step).x for step in range(6)])
     large = np.concatenate([two.batch(5, step).x for step in range(2)])
     np.testing.assert_array_equal(small, large)
-    again = {i: x for i, x in zip(one.order(6), _epoch(one, 6), strict=True)}
-    before = {i: x for i, x in zip(one.order(5), small, strict=True)}
+    again = dict(zip(one.order(6), _epoch(one, 6), strict=True))
+    before = dict(zip(one.order(5), small, strict=True))
     changed = sum(not np.array_equal(again[i], before[i]) for i in range(24))
     assert changed > 15
 

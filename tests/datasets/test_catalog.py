@@ -58,6 +58,8 @@ def test_nothing_there_says_what_to_do(
 def test_unknown_names_list_the_near_ones(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="did you mean cifar10"):
         load("cifr10")
+    with pytest.raises(DataError, match="Digits are part of the package"):
+        load("digits", data=tmp_path)
     with pytest.raises(DataError, match="goes with a known name"):
         load(tmp_path, data=tmp_path)
 

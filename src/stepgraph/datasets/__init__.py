@@ -13,9 +13,10 @@ from stepgraph.datasets import cifar10, cifar100, fashion_mnist, mnist
 from stepgraph.datasets.arrays import Dataset, Splits, from_arrays
 from stepgraph.datasets.augment import Augment, Normalize, channel_statistics
 from stepgraph.datasets.batches import Batch, Batches
-from stepgraph.datasets.catalog import DATASETS, KnownDataset, data_folder, load, table
+from stepgraph.datasets.catalog import DATASETS, KnownDataset, data_folder, table
 from stepgraph.datasets.download import RemoteFile, fetch
 from stepgraph.datasets.formats.folders import read_image
+from stepgraph.datasets.loading import load
 from stepgraph.datasets.stream import Position, Stream
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepgraph.datasets.catalog import load
+from stepgraph.datasets.loading import load
 
 Arrays = tuple[
     tuple[NDArray[Any], NDArray[np.uint8]],
