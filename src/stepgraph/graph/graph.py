@@ -10,10 +10,12 @@ from stepgraph.graph import autodiff, printing
 from stepgraph.graph.definition import Array
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.activation import ActivationOps
+from stepgraph.graph.ops.arithmetic import ArithmeticOps
 from stepgraph.graph.ops.convolution import ConvolutionOps
 from stepgraph.graph.ops.like import LikeOps
 from stepgraph.graph.ops.matrix_multiplication import MatrixMultiplicationOps
 from stepgraph.graph.ops.memory import MemoryOps
+from stepgraph.graph.ops.reduction import ReductionOps
 from stepgraph.graph.ops.tensor_shape import TensorShapeOps
 from stepgraph.graph.tensor import Tensor, Variable
 
@@ -27,10 +29,12 @@ _state_hook: Callable[..., Any] | None = None
 
 class Graph(
     ActivationOps,
+    ArithmeticOps,
     ConvolutionOps,
     LikeOps,
     MatrixMultiplicationOps,
     MemoryOps,
+    ReductionOps,
     TensorShapeOps,
 ):
     """Builder and owner of operations.

@@ -7,10 +7,12 @@ from types import ModuleType
 from stepgraph.graph.definition import OpDefinition
 from stepgraph.graph.ops import (
     activation,
+    arithmetic,
     convolution,
     like,
     matrix_multiplication,
     memory,
+    reduction,
     tensor_shape,
 )
 
@@ -21,6 +23,8 @@ FAMILIES: tuple[ModuleType, ...] = (
     tensor_shape,
     convolution,
     matrix_multiplication,
+    arithmetic,
+    reduction,
 )
 
 

@@ -1,0 +1,353 @@
+"""Comparisons, truth values, tests of numbers, bits, and select (MPSGraphArithmeticOps)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stepgraph.errors import DTypeError
+from stepgraph.graph.core import GraphCore
+from stepgraph.graph.definition import (
+    Array,
+    Gradients,
+    Misuse,
+    OpDefinition,
+    Sample,
+    bad_dtype,
+    require_same_dtype,
+)
+from stepgraph.graph.dtypes import bool_
+from stepgraph.graph.operation import Operation
+from stepgraph.graph.ops.arithmetic_common import (
+    binary,
+    bool_pairs,
+    integer_pairs,
+    listed,
+    tied_pairs,
+    unary,
+)
+from stepgraph.graph.shapes import Spec, broadcast_shapes
+from stepgraph.graph.tensor import Tensor, TensorLike
+
+_tested = listed(0.0, -0.0, 1.5, -1.5, np.inf, -np.inf, np.nan)
+_truths = listed(0, 1, 1, 0, dtype="bool")
+_bits = integer_pairs(0, 100)
+_shifts = integer_pairs(0, 8)
+
+
+def _equality_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    yield from tied_pairs(rng)
+    yield from bool_pairs(rng)
+
+
+def _integer_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for dtype in ("int32", "uint8", "int64"):
+        yield Sample((np.array([[0, 1, 2], [77, 100, 127]], dtype),), label=dtype)
+    yield Sample((np.zeros((0, 2), "int32"),), label="empty")
+
+
+def _long_shift_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    yield from _shifts(rng)
+    x = np.array([-3, 3, -3, 3, 1], "int32")
+    yield Sample((x, np.array([31, 31, 32, 40, 32], "int32")), label="all shifted out")
+
+
+DEFINITIONS: tuple[OpDefinition, ...] = (
+    binary("equal", "equalWithPrimaryTensor:secondaryTensor:name:", np.equal, None, _equality_samples, kind="any", to_bool=True),
+    binary("not_equal", "notEqualWithPrimaryTensor:secondaryTensor:name:", np.not_equal, None, _equality_samples, kind="any", to_bool=True),
+    binary("less_than", "lessThanWithPrimaryTensor:secondaryTensor:name:", np.less, None, tied_pairs, to_bool=True),
+    binary("less_than_or_equal_to", "lessThanOrEqualToWithPrimaryTensor:secondaryTensor:name:", np.less_equal, None, tied_pairs, to_bool=True),
+    binary("greater_than", "greaterThanWithPrimaryTensor:secondaryTensor:name:", np.greater, None, tied_pairs, to_bool=True),
+    binary("greater_than_or_equal_to", "greaterThanOrEqualToWithPrimaryTensor:secondaryTensor:name:", np.greater_equal, None, tied_pairs, to_bool=True),
+    binary("logical_and", "logicalANDWithPrimaryTensor:secondaryTensor:name:", np.logical_and, None, bool_pairs, kind="bool", to_bool=True),
+    binary("logical_or", "logicalORWithPrimaryTensor:secondaryTensor:name:", np.logical_or, None, bool_pairs, kind="bool", to_bool=True),
+    binary("logical_nand", "logicalNANDWithPrimaryTensor:secondaryTensor:name:", lambda a, b: ~(a & b), None, bool_pairs, kind="bool", to_bool=True, decompose=lambda graph, primary, secondary: ~(primary & secondary)),
+    binary("logical_nor", "logicalNORWithPrimaryTensor:secondaryTensor:name:", lambda a, b: ~(a | b), None, bool_pairs, kind="bool", to_bool=True, decompose=lambda graph, primary, secondary: ~(primary | secondary)),
+    binary("logical_xor", "logicalXORWithPrimaryTensor:secondaryTensor:name:", np.logical_xor, None, bool_pairs, kind="bool", to_bool=True),
+    binary("logical_xnor", "logicalXNORWithPrimaryTensor:secondaryTensor:name:", lambda a, b: ~(a ^ b), None, bool_pairs, kind="bool", to_bool=True, decompose=lambda graph, primary, secondary: ~(primary ^ secondary)),
+    unary("logical_not", "notWithTensor:name:", np.logical_not, None, _truths, kind="bool", to_bool=True),
+    unary("is_infinite", "isInfiniteWithTensor:name:", np.isinf, None, _tested, to_bool=True),
+    unary("is_finite", "isFiniteWithTensor:name:", np.isfinite, None, _tested, to_bool=True),
+    unary("is_nan", "isNaNWithTensor:name:", np.isnan, None, _tested, to_bool=True),
+    unary("signbit", "signbitWithTensor:name:", np.signbit, None, listed(0.0, -0.0, 1.5, -1.5, np.inf, -np.inf), to_bool=True),
+    unary("bitwise_not", "bitwiseNOTWithTensor:name:", np.invert, None, _integer_samples, kind="integer"),
+    binary("bitwise_and", "bitwiseANDWithPrimaryTensor:secondaryTensor:name:", np.bitwise_and, None, _bits, kind="integer"),
+    binary("bitwise_or", "bitwiseORWithPrimaryTensor:secondaryTensor:name:", np.bitwise_or, None, _bits, kind="integer"),
+    binary("bitwise_xor", "bitwiseXORWithPrimaryTensor:secondaryTensor:name:", np.bitwise_xor, None, _bits, kind="integer"),
+    binary("bitwise_left_shift", "bitwiseLeftShiftWithPrimaryTensor:secondaryTensor:name:", np.left_shift, None, _long_shift_samples, kind="integer"),
+    binary("bitwise_right_shift", "bitwiseRightShiftWithPrimaryTensor:secondaryTensor:name:", np.right_shift, None, _long_shift_samples, kind="integer"),
+)  # fmt: skip
+
+_TABLE = {definition.name: definition for definition in DEFINITIONS}
+
+# -- select --------------------------------------------------------------------------------------
+
+
+def _select_infer(predicate: Spec, true_tensor: Spec, false_tensor: Spec) -> Spec:
+    if predicate.dtype != bool_:
+        raise bad_dtype(
+            f"the predicate is {predicate.dtype}",
+            expected="bool",
+            fix="compare it, as in graph.not_equal(x, 0.0)",
+        )
+    require_same_dtype(true_tensor, false_tensor)
+    shape = broadcast_shapes(predicate.shape, true_tensor.shape, false_tensor.shape)
+    return Spec(shape, true_tensor.dtype)
+
+
+def _select_reference(predicate: Array, true_tensor: Array, false_tensor: Array) -> Array:
+    return np.where(predicate, true_tensor, false_tensor)
+
+
+def _select_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+    g, predicate, grad = op.graph, op.inputs[0], grads[0]
+    assert grad is not None
+    return [None, g.select(predicate, grad, 0.0), g.select(predicate, 0.0, grad)]
+
+
+def _select_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    a, b = (rng.standard_normal((3, 4)).astype("float32") for _ in range(2))
+    p = rng.integers(0, 2, (3, 4)).astype(bool)
+    yield Sample((p, a, b))
+    yield Sample((p[:1], a[:, :1], np.array(0.5, "float32")), label="broadcast")
+    yield Sample((p[:0], a[:0], b[:0]), label="empty")
+    one, two = np.array(1.5, "float32"), np.array(2.5, "float32")
+    yield Sample((np.array(True), one, two), label="rank 0")
+    hard = np.array([np.nan, np.inf, 1.0, -0.0], "float32")
+    yield Sample((p, hard, b), differentiable=(), label="special values")
+    yield Sample((p, a.astype("int32"), np.array(7, "int32")), label="integers")
+    yield Sample((p, p, ~p), label="bool")
+
+
+def _select_misuses() -> Iterator[Misuse]:
+    yield Misuse(lambda g: g.select(g.placeholder((3,)), 1.0, 2.0), "predicate is float32", DTypeError)
+    yield Misuse(
+        lambda g: g.select(g.placeholder((3,), "bool"), g.placeholder((3,)), g.placeholder((3,), "int32")),
+        "different dtypes",
+        DTypeError,
+    )
+    yield Misuse(
+        lambda g: g.select(g.placeholder((3,), "bool"), g.placeholder((2,)), 0.0), "do not broadcast"
+    )
+
+
+SELECT = OpDefinition(
+    "select",
+    inputs=("predicate", "true_tensor", "false_tensor"),
+    infer=_select_infer,
+    reference=_select_reference,
+    gradient=_select_gradient,
+    elementwise=True,
+    mpsgraph="selectWithPredicateTensor:truePredicateTensor:falsePredicateTensor:name:",
+    samples=_select_samples,
+    misuses=_select_misuses,
+)
+
+DEFINITIONS = (*DEFINITIONS, SELECT)
+
+
+class LogicOps(GraphCore):
+    """Comparisons, truth values, tests of numbers, bits; element by element."""
+
+    def _test(self, op: str, x: Tensor, name: str | None) -> Tensor:
+        return self._one(_TABLE[op], (x,), name=name)
+
+    def _logic(self, op: str, primary: TensorLike, secondary: TensorLike, name: str | None) -> Tensor:
+        return self._one(_TABLE[op], self._pair(primary, secondary), name=name)
+
+    def equal(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """Where two tensors are equal, as bool; NaN equals nothing.
+
+        Args:
+            primary: tensor of any dtype; a number beside a tensor takes its dtype.
+            secondary: likewise, of a shape that broadcasts with the other's.
+            name: label in printed graphs and errors; made unique when taken.
+
+        Returns:
+            Bool tensor of the broadcast shape.
+
+        Raises:
+            ShapeError: the shapes do not broadcast.
+            DTypeError: the dtypes differ.
+
+        Source: MPSGraph ``equalWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> graph.run(targets=[graph.constant([1.0, 2.0]) == 2.0], device="reference")[0]
+            array([False,  True])
+        """
+        return self._logic("equal", primary, secondary, name)
+
+    def not_equal(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """Where two tensors differ, as bool; NaN differs from everything.
+
+        Source: MPSGraph ``notEqualWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("not_equal", primary, secondary, name)
+
+    def less_than(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """``primary < secondary`` as bool.
+
+        Source: MPSGraph ``lessThanWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("less_than", primary, secondary, name)
+
+    def less_than_or_equal_to(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """``primary <= secondary`` as bool.
+
+        Source: MPSGraph ``lessThanOrEqualToWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("less_than_or_equal_to", primary, secondary, name)
+
+    def greater_than(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """``primary > secondary`` as bool.
+
+        Source: MPSGraph ``greaterThanWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("greater_than", primary, secondary, name)
+
+    def greater_than_or_equal_to(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """``primary >= secondary`` as bool.
+
+        Source: MPSGraph ``greaterThanOrEqualToWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("greater_than_or_equal_to", primary, secondary, name)
+
+    def logical_and(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """True where both are; of bool tensors.
+
+        Source: MPSGraph ``logicalANDWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("logical_and", primary, secondary, name)
+
+    def logical_or(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """True where either is; of bool tensors.
+
+        Source: MPSGraph ``logicalORWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("logical_or", primary, secondary, name)
+
+    def logical_nand(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """False where both are true; of bool tensors.
+
+        Source: MPSGraph ``logicalNANDWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("logical_nand", primary, secondary, name)
+
+    def logical_nor(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """True where neither is; of bool tensors.
+
+        Source: MPSGraph ``logicalNORWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("logical_nor", primary, secondary, name)
+
+    def logical_xor(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """True where exactly one is; of bool tensors.
+
+        Source: MPSGraph ``logicalXORWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("logical_xor", primary, secondary, name)
+
+    def logical_xnor(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """True where both are alike; of bool tensors.
+
+        Source: MPSGraph ``logicalXNORWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("logical_xnor", primary, secondary, name)
+
+    def logical_not(self, x: Tensor, name: str | None = None) -> Tensor:
+        """True where the bool tensor `x` is false. Source: MPSGraph ``notWithTensor:name:``."""
+        return self._test("logical_not", x, name)
+
+    def is_infinite(self, x: Tensor, name: str | None = None) -> Tensor:
+        """True where `x` is inf or -inf. Source: MPSGraph ``isInfiniteWithTensor:name:``."""
+        return self._test("is_infinite", x, name)
+
+    def is_finite(self, x: Tensor, name: str | None = None) -> Tensor:
+        """True where `x` is neither infinite nor NaN. Source: MPSGraph ``isFiniteWithTensor:name:``."""
+        return self._test("is_finite", x, name)
+
+    def is_nan(self, x: Tensor, name: str | None = None) -> Tensor:
+        """True where `x` is NaN. Source: MPSGraph ``isNaNWithTensor:name:``."""
+        return self._test("is_nan", x, name)
+
+    def signbit(self, x: Tensor, name: str | None = None) -> Tensor:
+        """True where the sign bit of `x` is set, as in -0.0. Source: MPSGraph ``signbitWithTensor:name:``."""
+        return self._test("signbit", x, name)
+
+    def bitwise_not(self, x: Tensor, name: str | None = None) -> Tensor:
+        """Every bit of an integer turned over. Source: MPSGraph ``bitwiseNOTWithTensor:name:``."""
+        return self._test("bitwise_not", x, name)
+
+    def bitwise_and(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """The bits set in both integers.
+
+        Source: MPSGraph ``bitwiseANDWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("bitwise_and", primary, secondary, name)
+
+    def bitwise_or(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """The bits set in either integer.
+
+        Source: MPSGraph ``bitwiseORWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("bitwise_or", primary, secondary, name)
+
+    def bitwise_xor(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """The bits set in exactly one of two integers.
+
+        Source: MPSGraph ``bitwiseXORWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("bitwise_xor", primary, secondary, name)
+
+    def bitwise_left_shift(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """`primary` with its bits moved up by `secondary` places; 0 once all are moved out.
+
+        Source: MPSGraph ``bitwiseLeftShiftWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("bitwise_left_shift", primary, secondary, name)
+
+    def bitwise_right_shift(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+        """`primary` with its bits moved down by `secondary` places; a negative one keeps its sign.
+
+        Source: MPSGraph ``bitwiseRightShiftWithPrimaryTensor:secondaryTensor:name:``.
+        """
+        return self._logic("bitwise_right_shift", primary, secondary, name)
+
+    def select(
+        self,
+        predicate: TensorLike,
+        true_tensor: TensorLike,
+        false_tensor: TensorLike,
+        name: str | None = None,
+    ) -> Tensor:
+        """One of two tensors, element by element.
+
+        What is not chosen counts for nothing, be it NaN; its gradient there is 0.
+
+        Args:
+            predicate: bool tensor.
+            true_tensor: taken where it is true; a number takes the other's dtype.
+            false_tensor: taken where it is false.
+            name: label.
+
+        Returns:
+            Tensor of the shape to which all three broadcast.
+
+        Raises:
+            DTypeError: the predicate is not bool, or the other two have different dtypes.
+
+        Source: MPSGraph ``selectWithPredicateTensor:truePredicateTensor:falsePredicateTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.constant([-1.0, 2.0])
+            >>> graph.run(targets=[graph.select(x > 0.0, x, 0.0)], device="reference")[0]
+            array([0., 2.], dtype=float32)
+        """
+        pair = self._pair(true_tensor, false_tensor)
+        return self._one(SELECT, (self.as_tensor(predicate), *pair), name=name)
