@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -63,7 +64,8 @@ def server() -> Iterator[Server]:
                 self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             stop = start + state.cuts.pop(0) if state.cuts else len(content)
-            self.wfile.write(content[start:stop])
+            with contextlib.suppress(ConnectionError):  # a client may have seen enough
+                self.wfile.write(content[start:stop])
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -1,4 +1,4 @@
-"""`load`: finds a data set, fetches it if told to, reads it and compares it with what was published."""
+"""`load`: finds a data set, fetches it if told to, reads it and checks it against the table."""
 
 from __future__ import annotations
 
