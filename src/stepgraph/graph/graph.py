@@ -11,11 +11,14 @@ from stepgraph.graph.definition import Array
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.activation import ActivationOps
 from stepgraph.graph.ops.arithmetic import ArithmeticOps
+from stepgraph.graph.ops.control_flow import ControlFlowOps
 from stepgraph.graph.ops.convolution import ConvolutionOps
+from stepgraph.graph.ops.joining import JoiningOps
 from stepgraph.graph.ops.like import LikeOps
 from stepgraph.graph.ops.matrix_multiplication import MatrixMultiplicationOps
 from stepgraph.graph.ops.memory import MemoryOps
 from stepgraph.graph.ops.reduction import ReductionOps
+from stepgraph.graph.ops.slicing import SlicingOps
 from stepgraph.graph.ops.tensor_shape import TensorShapeOps
 from stepgraph.graph.tensor import Tensor, Variable
 
@@ -30,11 +33,14 @@ _state_hook: Callable[..., Any] | None = None
 class Graph(
     ActivationOps,
     ArithmeticOps,
+    ControlFlowOps,
     ConvolutionOps,
+    JoiningOps,
     LikeOps,
     MatrixMultiplicationOps,
     MemoryOps,
     ReductionOps,
+    SlicingOps,
     TensorShapeOps,
 ):
     """Builder and owner of operations.

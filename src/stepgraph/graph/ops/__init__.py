@@ -9,10 +9,12 @@ from stepgraph.graph.ops import (
     activation,
     arithmetic,
     convolution,
+    joining,
     like,
     matrix_multiplication,
     memory,
     reduction,
+    slicing,
     tensor_shape,
 )
 
@@ -25,6 +27,8 @@ FAMILIES: tuple[ModuleType, ...] = (
     matrix_multiplication,
     arithmetic,
     reduction,
+    slicing,
+    joining,
 )
 
 

@@ -1,0 +1,871 @@
+"""Parts of tensors: slice, strided_slice, slice_update, pad, and NumPy's indexing by `get_item`."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stepgraph.graph.core import GraphCore
+from stepgraph.graph.definition import (
+    Array,
+    Gradients,
+    Misuse,
+    OpDefinition,
+    Sample,
+    require_same_dtype,
+)
+from stepgraph.graph.indexing import read_key
+from stepgraph.graph.operation import Operation
+from stepgraph.graph.shapes import (
+    Misfit,
+    Shape,
+    Spec,
+    bad_shape,
+    format_shape,
+    known_shape,
+    same_shape,
+)
+from stepgraph.graph.tensor import Tensor
+
+Grads = tuple[Tensor | None, ...]
+Flags = tuple[bool, ...]
+Ints = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The elements ``start, start + stride, ...`` of one axis, `length` of them.
+
+    Attributes:
+        start: index of the first, counted from the front.
+        length: how many; None while the size of the axis is unknown.
+        stride: step, negative to walk backwards.
+    """
+
+    start: int
+    length: int | None
+    stride: int
+
+
+def resolve_slices(
+    shape: Shape,
+    starts: Ints,
+    ends: Ints,
+    strides: Ints,
+    start_mask: Flags,
+    end_mask: Flags,
+    squeeze_mask: Flags | None = None,
+) -> tuple[Range, ...]:
+    """The range of every axis that a strided slice reads, by Python's slicing rules.
+
+    Args:
+        shape: of the tensor sliced; for known sizes every length is known.
+        starts: first index of each axis; negative counts from the end.
+        ends: index behind the last.
+        strides: steps, not 0.
+        start_mask: where True, the start is the axis's own first (or last, walking backwards).
+        end_mask: where True, the range goes on to the axis's end.
+        squeeze_mask: where True, only the index `start` is read.
+
+    Raises:
+        Misfit: a squeezed index is outside its axis.
+    """
+    found = []
+    for axis, size in enumerate(shape):
+        start, stride = starts[axis], strides[axis]
+        if squeeze_mask is not None and squeeze_mask[axis]:
+            if size is not None and not -size <= start < size:
+                raise bad_shape(
+                    f"index {start} is outside axis {axis} of size {size}",
+                    expected=f"an index from {-size} to {size - 1}" if size else "a size above 0",
+                )
+            found.append(Range(start % size if size else start, 1, 1))
+            continue
+        key = builtins.slice(
+            None if start_mask[axis] else start, None if end_mask[axis] else ends[axis], stride
+        )
+        if size is None:
+            found.append(Range(start, _length_of_unknown(key), stride))
+            continue
+        indices = range(*key.indices(size))
+        found.append(Range(indices.start if len(indices) else 0, len(indices), stride))
+    return tuple(found)
+
+
+def _length_of_unknown(key: builtins.slice) -> int | None:
+    """0 where the slice is empty for every size; otherwise the length cannot be told."""
+    start, end, step = key.start, key.stop, key.step
+    if start is None or end is None or (start < 0) != (end < 0):
+        return None
+    return 0 if (end - start) * step <= 0 else None
+
+
+def _slices_infer(
+    x: Spec,
+    *,
+    starts: Ints,
+    ends: Ints,
+    strides: Ints,
+    start_mask: Flags,
+    end_mask: Flags,
+    squeeze_mask: Flags | None = None,
+) -> Shape:
+    """The shape of what a strided slice reads, squeezed axes dropped."""
+    for what, values in (("starts", starts), ("ends", ends), ("strides", strides)):
+        if len(values) != x.rank:
+            raise bad_shape(
+                f"{what} has {len(values)} entries for a tensor of rank {x.rank}",
+                expected="one entry per axis",
+            )
+    if 0 in strides:
+        raise bad_shape("a stride is 0", expected="strides other than 0")
+    ranges = resolve_slices(x.shape, starts, ends, strides, start_mask, end_mask, squeeze_mask)
+    whole = [
+        a and b and s in (1, -1) for a, b, s in zip(start_mask, end_mask, strides, strict=True)
+    ]
+    return tuple(
+        x.shape[axis] if whole[axis] else r.length
+        for axis, r in enumerate(ranges)
+        if not (squeeze_mask and squeeze_mask[axis])
+    )
+
+
+def _keys(attributes: dict[str, Any], rank: int) -> tuple[Any, ...]:
+    """Python's own slices, for the references."""
+    squeezed = attributes.get("squeeze_mask") or (False,) * rank
+    return tuple(
+        attributes["starts"][i]
+        if squeezed[i]
+        else builtins.slice(
+            None if attributes["start_mask"][i] else attributes["starts"][i],
+            None if attributes["end_mask"][i] else attributes["ends"][i],
+            attributes["strides"][i],
+        )
+        for i in range(rank)
+    )
+
+
+def _first(grads: Grads) -> Tensor:
+    grad = grads[0]
+    assert grad is not None
+    return grad
+
+
+# -- slice ---------------------------------------------------------------------------------------
+
+
+def _slice_infer(x: Spec, *, dimension: int, start: int, length: int) -> Spec:
+    size = x.shape[dimension]
+    if length < 0:
+        raise bad_shape(f"length {length} is negative", expected="a length of 0 or more")
+    if size is not None:
+        first = start + size if start < 0 else start
+        if not 0 <= first <= first + length <= size:
+            raise bad_shape(
+                f"{length} elements from index {start} reach outside axis {dimension} of size {size}",
+                expected="start + length up to the size of the axis",
+            )
+    return Spec((*x.shape[:dimension], length, *x.shape[dimension + 1 :]), x.dtype)
+
+
+def _slice_reference(x: Array, *, dimension: int, start: int, length: int) -> Array:
+    first = start + x.shape[dimension] if start < 0 else start
+    return np.take(x, range(first, first + length), axis=dimension)
+
+
+def _slice_as_strided(op_or_x: Tensor, dimension: int, start: int, length: int) -> dict[str, Any]:
+    rank = op_or_x.rank
+    end = start + length
+    at = [axis == dimension for axis in range(rank)]
+    # A negative start counts from the end: what reaches the end has no index behind its last.
+    open_end = start < 0 and end == 0
+    return {
+        "starts": tuple(start if a else 0 for a in at),
+        "ends": tuple(end if a else 0 for a in at),
+        "strides": (1,) * rank,
+        "start_mask": tuple(not a for a in at),
+        "end_mask": tuple(not a or open_end for a in at),
+        "squeeze_mask": (False,) * rank,
+    }
+
+
+def _slice_decompose(graph: Any, x: Tensor, *, dimension: int, start: int, length: int) -> Tensor:
+    result: Tensor = graph._one(STRIDED_SLICE, (x,), _slice_as_strided(x, dimension, start, length))
+    return result
+
+
+def _slice_gradient(op: Operation, grads: Grads) -> Gradients:
+    attributes = _slice_as_strided(op.inputs[0], **op.attributes)
+    return [op.graph._one(STRIDED_SLICE_GRADIENT, (_first(grads), op.inputs[0]), attributes)]
+
+
+def _slice_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    x = rng.standard_normal((3, 5)).astype("float32")
+    yield Sample((x, 1, 2, 3))
+    yield Sample((x, 0, -2, 2), label="from the end")
+    yield Sample((x, -1, 5, 0), label="empty")
+
+
+def _slice_misuses() -> Iterator[Misuse]:
+    yield Misuse(lambda g: g.slice(g.placeholder((3,)), 0, 2, 2), "reach outside axis 0 of size 3")
+    yield Misuse(lambda g: g.slice(g.placeholder((3,)), 0, -4, 1), "reach outside")
+    yield Misuse(lambda g: g.slice(g.placeholder((None,)), 0, 0, -1), "length -1 is negative")
+    yield Misuse(lambda g: g.slice(g.placeholder((3,)), 1, 0, 1), "axis 1 is outside")
+
+
+# -- strided_slice -------------------------------------------------------------------------------
+
+
+def _strided_infer(x: Spec, **attributes: Any) -> Spec:
+    return Spec(_slices_infer(x, **attributes), x.dtype)
+
+
+def _strided_reference(x: Array, **attributes: Any) -> Array:
+    return np.array(x[_keys(attributes, x.ndim)])
+
+
+def _strided_gradient(op: Operation, grads: Grads) -> Gradients:
+    inputs = (_first(grads), op.inputs[0])
+    return [op.graph._one(STRIDED_SLICE_GRADIENT, inputs, dict(op.attributes))]
+
+
+def _strided_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    x = rng.standard_normal((4, 5, 6)).astype("float32")
+    yield Sample((x, (1, 0, -2), (3, 5, 6), (1, 2, 1)))
+    yield Sample((x, (3, -1, 5), (0, 0, 0), (-1, -2, -2)), label="backwards")
+    yield Sample(
+        (x, (1, 9, 2), (0, 0, 4), (1, -1, 1)),
+        {"start_mask": 0b010, "end_mask": 0b010, "squeeze_mask": 0b001},
+        label="masks",
+    )
+    yield Sample((x, (3, 0, 0), (1, 9, 1), (1, 1, 1)), label="empty")
+
+
+def _strided_misuses() -> Iterator[Misuse]:
+    yield Misuse(
+        lambda g: g.strided_slice(g.placeholder((3, 4)), (0,), (1,), (1,)), "one entry per axis"
+    )
+    yield Misuse(lambda g: g.strided_slice(g.placeholder((3,)), (0,), (1,), (0,)), "a stride is 0")
+    yield Misuse(
+        lambda g: g.strided_slice(g.placeholder((3,)), (3,), (4,), (1,), squeeze_mask=1),
+        "index 3 is outside axis 0 of size 3",
+    )
+
+
+# -- strided_slice_gradient ----------------------------------------------------------------------
+
+
+def _strided_gradient_infer(incoming: Spec, like: Spec, **attributes: Any) -> Spec:
+    require_same_dtype(incoming, like)
+    shape = _slices_infer(like, **attributes)
+    if not same_shape(incoming.shape, shape):
+        raise bad_shape(
+            f"the gradient has shape {format_shape(incoming.shape)}, the slice {format_shape(shape)}",
+            expected="equal shapes",
+        )
+    return like
+
+
+def _strided_gradient_reference(incoming: Array, like: Array, **attributes: Any) -> Array:
+    result = np.zeros(like.shape, incoming.dtype)
+    result[_keys(attributes, like.ndim)] = incoming
+    return result
+
+
+def _strided_gradient_gradient(op: Operation, grads: Grads) -> Gradients:
+    return [op.graph._one(STRIDED_SLICE, (_first(grads),), dict(op.attributes)), None]
+
+
+def _strided_gradient_decompose(
+    graph: Any, incoming: Tensor, like: Tensor, **attributes: Any
+) -> Tensor:
+    shape = known_shape(like.shape)
+    ranges = resolve_slices(shape, **attributes)
+    part = graph.reshape(incoming, tuple(r.length for r in ranges))
+    if all(r.stride == 1 for r in ranges):
+        before_after = tuple(
+            (r.start, size - r.start - (r.length or 0))
+            for r, size in zip(ranges, shape, strict=True)
+        )
+        padded: Tensor = graph.pad(part, before_after)
+        return padded
+    zeros = graph.constant(0, shape=shape, dtype=incoming.dtype)
+    updated: Tensor = graph.slice_update(
+        zeros, part, [r.start for r in ranges], [r.stride for r in ranges]
+    )
+    return updated
+
+
+def _strided_gradient_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    like = rng.standard_normal((4, 5)).astype("float32")
+    for label, arguments in (
+        ("padded", {"starts": (1, 2), "ends": (3, 5), "strides": (1, 1)}),
+        ("strided", {"starts": (3, 0), "ends": (0, 5), "strides": (-2, 2)}),
+        ("squeezed", {"starts": (2, 1), "ends": (0, 4), "strides": (1, 2), "squeeze_mask": 1}),
+    ):
+        keys = {"start_mask": (False,) * 2, "end_mask": (False,) * 2, **arguments}
+        keys["squeeze_mask"] = _flags(arguments.get("squeeze_mask", 0), 2)
+        part = like[_keys(keys, 2)]
+        incoming = rng.standard_normal(part.shape).astype("float32")
+        yield Sample((incoming, like), arguments, differentiable=(0,), label=label)
+
+
+def _strided_gradient_misuses() -> Iterator[Misuse]:
+    yield Misuse(
+        lambda g: g.strided_slice_gradient(
+            g.placeholder((2,)), g.placeholder((5,)), (0,), (3,), (1,)
+        ),
+        r"gradient has shape \(2,\), the slice \(3,\)",
+    )
+
+
+# -- slice_update --------------------------------------------------------------------------------
+
+
+def _update_infer(data: Spec, update: Spec, **attributes: Any) -> Spec:
+    require_same_dtype(data, update)
+    shape = _slices_infer(data, **attributes)
+    if not same_shape(update.shape, shape):
+        raise bad_shape(
+            f"the update has shape {format_shape(update.shape)}, the slice {format_shape(shape)}",
+            expected="equal shapes, within the data",
+        )
+    return data
+
+
+def _update_reference(data: Array, update: Array, **attributes: Any) -> Array:
+    result = data.copy()
+    result[_keys(attributes, data.ndim)] = update
+    return result
+
+
+def _update_gradient(op: Operation, grads: Grads) -> Gradients:
+    graph, grad = op.graph, _first(grads)
+    attributes = dict(op.attributes)
+    cleared = graph._one(SLICE_UPDATE, (grad, graph.zeros_like(op.inputs[1])), attributes)
+    squeeze = {"squeeze_mask": (False,) * grad.rank}
+    return [cleared, graph._one(STRIDED_SLICE, (grad,), {**attributes, **squeeze})]
+
+
+def _update_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    data = rng.standard_normal((4, 5)).astype("float32")
+    update = rng.standard_normal((2, 3)).astype("float32")
+    yield Sample((data, update, (1, 0)))
+    yield Sample((data, update, (0, 4), (3, -2)), label="strides")
+    yield Sample((data, update, (-2, -3)), label="from the end")
+    yield Sample((data, update[:0, :2], (4, 0)), label="empty")
+    yield Sample((data, data * 2, (0, 0)), label="everything")
+
+
+def _update_misuses() -> Iterator[Misuse]:
+    yield Misuse(
+        lambda g: g.slice_update(g.placeholder((4,)), g.placeholder((3,)), (2,)),
+        r"update has shape \(3,\), the slice \(2,\)",
+    )
+    yield Misuse(
+        lambda g: g.slice_update(g.placeholder((4,)), g.placeholder((None,)), (2,)), "give ends="
+    )
+
+
+# -- pad -----------------------------------------------------------------------------------------
+
+Paddings = tuple[tuple[int, int], ...]
+PAD_MODES = ("constant", "reflect", "symmetric", "edge")
+
+
+def pad_sources(size: int, before: int, after: int, mode: str) -> Array:
+    """For every index of a padded axis the index it repeats; modes other than ``"constant"``."""
+    line: Array = np.pad(np.arange(size), (before, after), mode=mode)  # type: ignore[call-overload]
+    return line
+
+
+def _pad_infer(x: Spec, *, paddings: Paddings, mode: str, value: float) -> Spec:
+    return Spec(_padded(x.shape, paddings, mode), x.dtype)
+
+
+def _padded(shape: Shape, paddings: Paddings, mode: str) -> Shape:
+    if len(paddings) != len(shape):
+        raise bad_shape(
+            f"{len(paddings)} paddings for a tensor of rank {len(shape)}",
+            expected="(before, after) for each axis",
+        )
+    if mode not in PAD_MODES:
+        raise bad_shape(f"mode {mode!r} is unknown", expected=f"one of {', '.join(PAD_MODES)}")
+    for axis, ((before, after), size) in enumerate(zip(paddings, shape, strict=True)):
+        if before < 0 or after < 0:
+            raise bad_shape(
+                f"padding ({before}, {after}) of axis {axis} is negative",
+                expected="0 or more",
+                fix="cut with graph.slice or x[...]",
+            )
+        if size == 0 and mode != "constant" and before + after:
+            raise bad_shape(f"axis {axis} has nothing to repeat: its size is 0")
+    return tuple(
+        None if size is None else size + before + after
+        for size, (before, after) in zip(shape, paddings, strict=True)
+    )
+
+
+def _pad_reference(x: Array, *, paddings: Paddings, mode: str, value: float) -> Array:
+    if not paddings:
+        return x.copy()
+    if mode == "constant":
+        return np.pad(x, paddings, constant_values=np.asarray(value).astype(x.dtype))
+    return np.pad(x, paddings, mode=mode)  # type: ignore[call-overload, no-any-return]
+
+
+def _pad_gradient(op: Operation, grads: Grads) -> Gradients:
+    graph, grad = op.graph, _first(grads)
+    paddings, mode = op.attributes["paddings"], op.attributes["mode"]
+    if mode != "constant":
+        attributes = {"paddings": paddings, "mode": mode}
+        return [graph._one(PAD_GRADIENT, (grad,), attributes)]
+    rank = len(paddings)
+    attributes = {
+        "starts": tuple(before for before, _ in paddings),
+        "ends": tuple(-after for _, after in paddings),
+        "strides": (1,) * rank,
+        "start_mask": (False,) * rank,
+        "end_mask": tuple(after == 0 for _, after in paddings),
+        "squeeze_mask": (False,) * rank,
+    }
+    return [graph._one(STRIDED_SLICE, (grad,), attributes)]
+
+
+def _pad_decompose(
+    graph: Any, x: Tensor, *, paddings: Paddings, mode: str, value: float
+) -> Tensor:
+    shape = known_shape(x.shape)
+    if mode == "constant":
+        zeros = graph.constant(value, shape=known_shape(_padded(shape, paddings, mode)), dtype=x.dtype)
+        updated: Tensor = graph.slice_update(zeros, x, [before for before, _ in paddings])
+        return updated
+    for axis, (before, after) in enumerate(paddings):
+        if before + after:
+            line = pad_sources(shape[axis], before, after, mode).astype(np.int32)
+            x = graph.gather(x, graph.constant(line), axis=axis)
+    return x
+
+
+def _pad_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    x = rng.standard_normal((3, 4)).astype("float32")
+    yield Sample((x, ((1, 2), (0, 3))))
+    yield Sample((x, ((1, 0), (2, 2)), "constant", -1.5), label="value")
+    yield Sample((x, ((2, 1), (3, 2)), "reflect"), label="reflect")
+    yield Sample((x, ((2, 1), (3, 2)), "symmetric"), label="symmetric")
+    yield Sample((x, ((2, 1), (0, 5)), "edge"), label="edge")
+    yield Sample((x[:, :0], ((0, 1), (1, 1))), label="empty")
+
+
+def _pad_misuses() -> Iterator[Misuse]:
+    yield Misuse(lambda g: g.pad(g.placeholder((3, 4)), ((1, 1),)), "1 paddings for .* rank 2")
+    yield Misuse(lambda g: g.pad(g.placeholder((3,)), ((-1, 1),)), "is negative")
+    yield Misuse(lambda g: g.pad(g.placeholder((3,)), ((1, 1),), "wrap"), "mode 'wrap' is unknown")
+    yield Misuse(lambda g: g.pad(g.placeholder((0,)), ((1, 1),), "edge"), "nothing to repeat")
+
+
+def _pad_gradient_infer(incoming: Spec, *, paddings: Paddings, mode: str) -> Spec:
+    sizes: list[int | None] = []
+    for axis, (size, (before, after)) in enumerate(zip(incoming.shape, paddings, strict=True)):
+        if size is not None and size < before + after:
+            raise bad_shape(f"axis {axis} has size {size}, less than its padding {before + after}")
+        sizes.append(None if size is None else size - before - after)
+    _padded(tuple(sizes), paddings, mode)
+    return Spec(tuple(sizes), incoming.dtype)
+
+
+def _pad_gradient_reference(incoming: Array, *, paddings: Paddings, mode: str) -> Array:
+    for axis, (before, after) in enumerate(paddings):
+        size = incoming.shape[axis] - before - after
+        moved = np.moveaxis(incoming, axis, 0)
+        summed = np.zeros((size, *moved.shape[1:]), incoming.dtype)
+        np.add.at(summed, pad_sources(size, before, after, mode) if before + after else np.arange(size), moved)
+        incoming = np.moveaxis(summed, 0, axis)
+    return np.array(incoming, order="C")
+
+
+def _pad_gradient_gradient(op: Operation, grads: Grads) -> Gradients:
+    return [op.graph.pad(_first(grads), op.attributes["paddings"], op.attributes["mode"])]
+
+
+def _pad_gradient_decompose(graph: Any, incoming: Tensor, *, paddings: Paddings, mode: str) -> Tensor:
+    for axis, (before, after) in enumerate(paddings):
+        if not before + after:
+            continue
+        shape = list(known_shape(incoming.shape))
+        shape[axis] -= before + after
+        line = pad_sources(shape[axis], before, after, mode).astype(np.int32)
+        like = graph.constant(0, shape=shape, dtype=incoming.dtype)
+        incoming = graph.gather_gradient(incoming, graph.constant(line), like, axis=axis)
+    return incoming
+
+
+def _pad_gradient_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    x = rng.standard_normal((6, 9)).astype("float32")
+    for mode in PAD_MODES[1:]:
+        yield Sample((x, ((2, 1), (3, 2)), mode), label=mode)
+
+
+def _pad_gradient_misuses() -> Iterator[Misuse]:
+    yield Misuse(
+        lambda g: g.pad_gradient(g.placeholder((3,)), ((2, 2),), "edge"), "less than its padding 4"
+    )
+
+
+SLICE = OpDefinition(
+    "slice",
+    inputs=("x",),
+    infer=_slice_infer,
+    reference=_slice_reference,
+    gradient=_slice_gradient,
+    decompose=_slice_decompose,
+    mpsgraph="sliceTensor:dimension:start:length:name:",
+    samples=_slice_samples,
+    misuses=_slice_misuses,
+)
+STRIDED_SLICE = OpDefinition(
+    "strided_slice",
+    inputs=("x",),
+    infer=_strided_infer,
+    reference=_strided_reference,
+    gradient=_strided_gradient,
+    mpsgraph="sliceTensor:starts:ends:strides:startMask:endMask:squeezeMask:name:",
+    samples=_strided_samples,
+    misuses=_strided_misuses,
+)
+STRIDED_SLICE_GRADIENT = OpDefinition(
+    "strided_slice_gradient",
+    inputs=("incoming", "like"),
+    infer=_strided_gradient_infer,
+    reference=_strided_gradient_reference,
+    gradient=_strided_gradient_gradient,
+    decompose=_strided_gradient_decompose,
+    shape_only=(1,),
+    mpsgraph="sliceGradientTensor:fwdInShapeTensor:starts:ends:strides:startMask:endMask:squeezeMask:name:",
+    samples=_strided_gradient_samples,
+    misuses=_strided_gradient_misuses,
+)
+SLICE_UPDATE = OpDefinition(
+    "slice_update",
+    inputs=("data", "update"),
+    infer=_update_infer,
+    reference=_update_reference,
+    gradient=_update_gradient,
+    mpsgraph="sliceUpdateDataTensor:updateTensor:starts:ends:strides:startMask:endMask:squeezeMask:name:",
+    samples=_update_samples,
+    misuses=_update_misuses,
+)
+PAD = OpDefinition(
+    "pad",
+    inputs=("x",),
+    infer=_pad_infer,
+    reference=_pad_reference,
+    gradient=_pad_gradient,
+    decompose=_pad_decompose,
+    mpsgraph="padTensor:withPaddingMode:leftPadding:rightPadding:constantValue:name:",
+    samples=_pad_samples,
+    misuses=_pad_misuses,
+)
+PAD_GRADIENT = OpDefinition(
+    "pad_gradient",
+    inputs=("incoming",),
+    infer=_pad_gradient_infer,
+    reference=_pad_gradient_reference,
+    gradient=_pad_gradient_gradient,
+    decompose=_pad_gradient_decompose,
+    mpsgraph="padGradientWithIncomingGradientTensor:sourceTensor:paddingMode:leftPadding:rightPadding:name:",
+    samples=_pad_gradient_samples,
+    misuses=_pad_gradient_misuses,
+)
+
+DEFINITIONS = (SLICE, STRIDED_SLICE, STRIDED_SLICE_GRADIENT, SLICE_UPDATE, PAD, PAD_GRADIENT)
+
+
+def _flags(mask: int | Sequence[bool], rank: int) -> Flags:
+    """A mask as one bool per axis; of an int, bit ``i`` stands for axis ``i``."""
+    if isinstance(mask, int):
+        return tuple(bool(mask >> axis & 1) for axis in range(rank))
+    return tuple(bool(flag) for flag in mask)
+
+
+class SlicingOps(GraphCore):
+    """Parts of tensors."""
+
+    def slice(
+        self, x: Tensor, dimension: int, start: int, length: int, name: str | None = None
+    ) -> Tensor:
+        """`length` elements along one axis, from index `start`.
+
+        Args:
+            x: tensor of rank 1 or more.
+            dimension: the axis; negative counts from the end.
+            start: first index; negative counts from the end.
+            length: how many; all of them must exist.
+            name: label in printed graphs and errors; made unique when taken.
+
+        Raises:
+            ShapeError: the elements reach outside the axis.
+
+        Source: MPSGraph ``sliceTensor:dimension:start:length:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> graph.run(targets=[graph.slice(graph.constant([1, 2, 3, 4]), 0, 1, 2)])[0]
+            array([2, 3], dtype=int32)
+        """
+        attributes = {
+            "dimension": self._axis(SLICE, x, dimension),
+            "start": int(start),
+            "length": int(length),
+        }
+        return self._one(SLICE, (x,), attributes, name=name)
+
+    def strided_slice(
+        self,
+        x: Tensor,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        strides: Sequence[int],
+        start_mask: int | Sequence[bool] = 0,
+        end_mask: int | Sequence[bool] = 0,
+        squeeze_mask: int | Sequence[bool] = 0,
+        name: str | None = None,
+    ) -> Tensor:
+        """Python's ``start:end:stride`` along every axis; `get_item` (``x[...]``) writes it shorter.
+
+        Args:
+            x: tensor of any shape.
+            starts: first index of each axis; negative counts from the end.
+            ends: index behind the last of each axis.
+            strides: step of each axis, negative to walk backwards.
+            start_mask: axes whose start is ignored: one bool per axis, or an int of one bit per axis
+                (bit 0 for axis 0).
+            end_mask: axes whose end is ignored.
+            squeeze_mask: axes of which only the index `starts` is taken, and which are dropped.
+            name: label.
+
+        Raises:
+            ShapeError: an entry is missing, a stride is 0 or a squeezed index is outside its axis.
+
+        Source: MPSGraph ``sliceTensor:starts:ends:strides:startMask:endMask:squeezeMask:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.constant([[1, 2, 3], [4, 5, 6]])
+            >>> graph.run(targets=[graph.strided_slice(x, (0, 2), (2, 0), (1, -1))])[0]
+            array([[3, 2],
+                   [6, 5]], dtype=int32)
+        """
+        attributes = _attributes(x.rank, starts, ends, strides, start_mask, end_mask)
+        attributes["squeeze_mask"] = _flags(squeeze_mask, x.rank)
+        return self._one(STRIDED_SLICE, (x,), attributes, name=name)
+
+    def strided_slice_gradient(
+        self,
+        incoming: Tensor,
+        like: Tensor,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        strides: Sequence[int],
+        start_mask: int | Sequence[bool] = 0,
+        end_mask: int | Sequence[bool] = 0,
+        squeeze_mask: int | Sequence[bool] = 0,
+        name: str | None = None,
+    ) -> Tensor:
+        """The gradient of `strided_slice`: zeros of the shape of `like`, with `incoming` in the slice.
+
+        Args:
+            incoming: gradient of the slice.
+            like: the tensor that was sliced; only its shape is read.
+            starts: as for `strided_slice`, and so on.
+            ends: index behind the last of each axis.
+            strides: step of each axis.
+            start_mask: axes whose start is ignored.
+            end_mask: axes whose end is ignored.
+            squeeze_mask: axes dropped.
+            name: label.
+
+        Source: MPSGraph ``sliceGradientTensor:fwdInShapeTensor:starts:ends:strides:...``.
+        """
+        attributes = _attributes(like.rank, starts, ends, strides, start_mask, end_mask)
+        attributes["squeeze_mask"] = _flags(squeeze_mask, like.rank)
+        return self._one(STRIDED_SLICE_GRADIENT, (incoming, like), attributes, name=name)
+
+    def slice_update(
+        self,
+        data: Tensor,
+        update: Tensor,
+        starts: Sequence[int],
+        strides: Sequence[int] | None = None,
+        ends: Sequence[int] | None = None,
+        start_mask: int | Sequence[bool] = 0,
+        end_mask: int | Sequence[bool] = 0,
+        name: str | None = None,
+    ) -> Tensor:
+        """`data` with a slice of it replaced by `update`.
+
+        Args:
+            data: tensor of any shape.
+            update: what to put there, of the slice's shape and the dtype of `data`.
+            starts: first index of each axis; negative counts from the end.
+            strides: step of each axis; 1 without it.
+            ends: index behind the last; found from the sizes of `update` without it.
+            start_mask: axes whose start is ignored, as for `strided_slice`.
+            end_mask: axes whose end is ignored.
+            name: label.
+
+        Raises:
+            ShapeError: the update does not fit.
+
+        Source: MPSGraph ``sliceUpdateDataTensor:updateTensor:starts:ends:strides:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x, new = graph.constant([1, 2, 3, 4]), graph.constant([8, 9])
+            >>> graph.run(targets=[graph.slice_update(x, new, [0], [2])])[0]
+            array([8, 2, 9, 4], dtype=int32)
+        """
+        steps = tuple(strides) if strides is not None else (1,) * data.rank
+        open_ends = _flags(end_mask, data.rank)
+        if ends is None:
+            if len(starts) != update.rank or None in update.shape:
+                misfit = bad_shape(
+                    f"{format_shape(update.shape)} does not tell where the slice ends",
+                    fix="give ends=, and end_mask= for axes that are replaced to their end",
+                )
+                raise self._worded(misfit, SLICE_UPDATE, (data, update), name)
+            ends, found = _ends_of(starts, steps, known_shape(update.shape))
+            open_ends = tuple(a or b for a, b in zip(open_ends, found, strict=True))
+        attributes = _attributes(data.rank, starts, ends, steps, start_mask, open_ends)
+        return self._one(SLICE_UPDATE, (data, update), attributes, name=name)
+
+    def get_item(self, x: Tensor, key: Any, name: str | None = None) -> Tensor:
+        """NumPy's indexing: what ``x[key]`` means.
+
+        Integers, slices with any step, None and ``...`` as in NumPy's basic indexing. One list, array
+        or integer tensor may stand for an axis: its elements are gathered (`Graph.gather`). Negative
+        indices in a tensor are not wrapped around; in a list or array they are, where the size is known.
+
+        Args:
+            x: tensor of any shape.
+            key: index, or tuple of them.
+            name: label.
+
+        Raises:
+            ShapeError: an index is outside its axis, or there are too many.
+            GraphError: the key is of a kind that cannot be done, such as a mask of bools.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.constant([[1, 2, 3], [4, 5, 6]])
+            >>> graph.run(targets=[x[..., ::-1], x[1, None, :2], x[:, [2, 0]]])
+            [array([[3, 2, 1],
+                   [6, 5, 4]], dtype=int32), array([[4, 5]], dtype=int32), array([[3, 1],
+                   [6, 4]], dtype=int32)]
+        """
+        try:
+            parsed = read_key(x.shape, key)
+        except Misfit as misfit:
+            raise self._worded(misfit, STRIDED_SLICE, (x,), name or "get_item") from None
+        label = name or "get_item"
+        graph = self._graph
+        if parsed.slices is not None:
+            x = self._one(STRIDED_SLICE, (x,), parsed.slices, name=label)
+        if parsed.new_axes:
+            x = graph.expand_dims(x, parsed.new_axes, name=label)
+        if parsed.indices is not None:
+            x = graph.gather(x, self.as_tensor(parsed.indices), axis=parsed.index_axis, name=label)
+        return x
+
+    def pad(
+        self,
+        x: Tensor,
+        paddings: Sequence[Sequence[int]],
+        mode: str = "constant",
+        value: float = 0.0,
+        name: str | None = None,
+    ) -> Tensor:
+        """`x` with elements added around it.
+
+        Args:
+            x: tensor of any shape.
+            paddings: how many before and after, for every axis.
+            mode: ``"constant"``; ``"reflect"`` mirrors without repeating the border, ``"symmetric"``
+                mirrors with it, ``"edge"`` repeats the border; as in NumPy.
+            value: what constant padding holds.
+            name: label.
+
+        Raises:
+            ShapeError: the paddings do not match the rank or are negative, or the mode is unknown.
+
+        Source: MPSGraph ``padTensor:withPaddingMode:leftPadding:rightPadding:constantValue:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> graph.run(targets=[graph.pad(graph.constant([1, 2, 3]), [(2, 1)], "reflect")])[0]
+            array([3, 2, 1, 2, 3, 2], dtype=int32)
+        """
+        pairs = tuple((int(before), int(after)) for before, after in paddings)
+        attributes = {"paddings": pairs, "mode": mode, "value": value}
+        return self._one(PAD, (x,), attributes, name=name)
+
+    def pad_gradient(
+        self,
+        incoming: Tensor,
+        paddings: Sequence[Sequence[int]],
+        mode: str,
+        name: str | None = None,
+    ) -> Tensor:
+        """The gradient of `pad` in the modes that repeat elements: each gets the sum of its copies'.
+
+        Args:
+            incoming: gradient of the padded tensor.
+            paddings: how many were added before and after, for every axis.
+            mode: ``"reflect"``, ``"symmetric"`` or ``"edge"``.
+            name: label.
+
+        Source: MPSGraph ``padGradientWithIncomingGradientTensor:sourceTensor:paddingMode:...``.
+        """
+        pairs = tuple((int(before), int(after)) for before, after in paddings)
+        return self._one(PAD_GRADIENT, (incoming,), {"paddings": pairs, "mode": mode}, name=name)
+
+
+def _attributes(
+    rank: int,
+    starts: Sequence[int],
+    ends: Sequence[int],
+    strides: Sequence[int],
+    start_mask: int | Sequence[bool],
+    end_mask: int | Sequence[bool],
+) -> dict[str, Any]:
+    return {
+        "starts": tuple(int(i) for i in starts),
+        "ends": tuple(int(i) for i in ends),
+        "strides": tuple(int(i) for i in strides),
+        "start_mask": _flags(start_mask, rank),
+        "end_mask": _flags(end_mask, rank),
+    }
+
+
+def _ends_of(
+    starts: Sequence[int], strides: Sequence[int], lengths: Ints
+) -> tuple[list[int], list[bool]]:
+    """Where slices of these lengths end, and which of them reach the end of their axis for certain."""
+    ends, open_ends = [], []
+    for start, stride, length in zip(starts, strides, lengths, strict=True):
+        last = start + stride * (length - 1)
+        end = last + (1 if stride > 0 else -1) if length else start
+        # Counting from the other side, the index behind the last would change its meaning.
+        crossed = bool(length) and (start < 0) != (end < 0)
+        ends.append(end)
+        open_ends.append(crossed)
+    return ends, open_ends
