@@ -17,6 +17,8 @@ from stepgraph.graph.ops.joining import JoiningOps
 from stepgraph.graph.ops.like import LikeOps
 from stepgraph.graph.ops.matrix_multiplication import MatrixMultiplicationOps
 from stepgraph.graph.ops.memory import MemoryOps
+from stepgraph.graph.ops.normalization import NormalizationOps
+from stepgraph.graph.ops.padding import PaddingOps
 from stepgraph.graph.ops.reduction import ReductionOps
 from stepgraph.graph.ops.slicing import SlicingOps
 from stepgraph.graph.ops.tensor_shape import TensorShapeOps
@@ -39,6 +41,8 @@ class Graph(
     LikeOps,
     MatrixMultiplicationOps,
     MemoryOps,
+    NormalizationOps,
+    PaddingOps,
     ReductionOps,
     SlicingOps,
     TensorShapeOps,

@@ -13,6 +13,8 @@ from stepgraph.graph.ops import (
     like,
     matrix_multiplication,
     memory,
+    normalization,
+    padding,
     reduction,
     slicing,
     tensor_shape,
@@ -29,6 +31,8 @@ FAMILIES: tuple[ModuleType, ...] = (
     reduction,
     slicing,
     joining,
+    padding,
+    normalization,
 )
 
 
