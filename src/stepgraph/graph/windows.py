@@ -178,8 +178,8 @@ def resolve_padding(
 ) -> Pads:
     """The padding in pixels that a padding style means for a source of known size.
 
-    TF_SAME gives ``ceil(size / stride)`` windows; what has to be added for that goes half before and
-    half behind, the odd pixel behind (bottom, right).
+    TF_SAME gives ``ceil(size / stride)`` windows; what has to be added for that goes half before
+    and half behind, the odd pixel behind (bottom, right).
 
     Args:
         sizes: height and width of the source.

@@ -8,6 +8,7 @@ from stepgraph.graph.definition import OpDefinition
 from stepgraph.graph.ops import (
     activation,
     arithmetic,
+    control_flow,
     convolution,
     joining,
     like,

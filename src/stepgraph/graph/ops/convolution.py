@@ -498,8 +498,8 @@ class ConvolutionOps(GraphCore):
     ) -> Tensor:
         """Slides weights over height and width (cross-correlation: they are not flipped).
 
-        With TF_SAME an axis of `n` pixels gives ``ceil(n / stride)``; what has to be padded for that
-        goes half before and half behind, the odd pixel behind. Otherwise it gives
+        With TF_SAME an axis of `n` pixels gives ``ceil(n / stride)``; what has to be padded for
+        that goes half before and half behind, the odd pixel behind. Otherwise it gives
         ``floor((n + padding - extent) / stride) + 1``, where the window's extent is
         ``(kernel - 1) * dilation + 1``.
 
