@@ -244,7 +244,7 @@ def tied_pairs(rng: np.random.Generator) -> Iterator[Sample]:
     every = np.array([0.0, -0.0, 1.0, np.inf, -np.inf, np.nan], "float32")
     yield Sample((every[:, None], every), differentiable=(), label="special values")
     yield Sample((a[:0], b[0]), differentiable=(), label="empty")
-    yield Sample((a[0, 0].reshape(()), b[0, 0].reshape(())), differentiable=(), label="rank 0")
+    yield Sample((np.array(a[0, 0]), np.array(b[0, 0])), differentiable=(), label="rank 0")
     yield Sample((a.astype("int32"), b.astype("int32")), label="integers")
 
 
