@@ -11,6 +11,9 @@ from stepgraph.compiler.program import Program, Rewriter
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.tensor import Tensor
 
+# Ops that hand on their input as it is; they would only hide that two operations are equal.
+_UNCHANGED = ("identity", "stop_gradient")
+
 
 def merge_common(program: Program) -> Program:
     """Lets later operations use the outputs of an earlier equal one.
@@ -22,13 +25,16 @@ def merge_common(program: Program) -> Program:
     def visit(rewriter: Rewriter, operation: Operation) -> Sequence[Tensor] | None:
         if not operation.definition.pure or operation.regions:
             return None
+        if operation.type in _UNCHANGED:
+            return rewriter.inputs(operation)
         key = (
             operation.type,
             tuple(id(t) for t in rewriter.inputs(operation)),
             tuple((k, _key(v)) for k, v in sorted(operation.attributes.items())),
         )
-        if key not in seen:
-            graph = rewriter.graph
+        graph = rewriter.graph
+        # What was computed inside a region cannot be seen from outside it.
+        if key not in seen or not all(t.operation.block.encloses(graph._current) for t in seen[key]):
             seen[key] = graph._add(
                 operation.definition,
                 rewriter.inputs(operation),

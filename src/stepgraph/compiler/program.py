@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from stepgraph.graph.copying import copy_operation
+from stepgraph.graph.copying import copy_operation, inline
 from stepgraph.graph.graph import Graph
-from stepgraph.graph.operation import Operation
-from stepgraph.graph.printing import line
+from stepgraph.graph.operation import Block, Operation
+from stepgraph.graph.printing import lines
 from stepgraph.graph.tensor import Tensor
 
 
@@ -46,11 +46,14 @@ class Program:
         return [op for op in self.graph.block.operations if op in live]
 
     def __str__(self) -> str:
-        lines = [f"program {self.graph.name}"]
-        lines += [f"  {line(operation)}" for operation in self.operations()]
-        lines += [f"  update {name} := {tensor.name}" for name, tensor in self.updates.items()]
-        lines.append(f"  return {', '.join(t.name for t in self.targets)}")
-        return "\n".join(lines)
+        text = [f"program {self.graph.name}"]
+        text += [text for operation in self.operations() for text in lines(operation, "  ")]
+        text += [f"  update {name} := {tensor.name}" for name, tensor in self.updates.items()]
+        text.append(f"  return {', '.join(t.name for t in self.targets)}")
+        return "\n".join(text)
+
+
+Visit = Callable[["Rewriter", Operation], Sequence[Tensor] | None]
 
 
 class Rewriter:
@@ -59,39 +62,61 @@ class Rewriter:
     Attributes:
         source: the program read.
         graph: the graph of the program being made, to build replacements in.
-        mapping: tensors of the source to their counterparts.
+        mapping: tensors of the source to their counterparts, those of the regions being copied included.
     """
 
     def __init__(self, source: Program) -> None:
         self.source = source
         self.graph = Graph(source.graph.name)
         self.mapping: dict[Tensor, Tensor] = {}
+        self._visit: Visit | None = None
 
     def inputs(self, operation: Operation) -> list[Tensor]:
         """The counterparts of an operation's inputs."""
         return [self.mapping[t] for t in operation.inputs]
 
-    def run(
-        self, visit: Callable[[Rewriter, Operation], Sequence[Tensor] | None] | None = None
-    ) -> Program:
-        """Copies what the results need.
+    def run(self, visit: Visit | None = None) -> Program:
+        """Copies what the results need; an update that leaves a variable as it is, is dropped.
 
         Args:
-            visit: returns replacements for an operation's outputs, or None to have it copied.
+            visit: returns replacements for an operation's outputs, or None to have it copied. It is
+                also asked about operations inside regions.
         """
+        self._visit = visit
         for operation in self.source.operations():
-            with self.graph._created_at(operation.created_at):
-                outputs = visit(self, operation) if visit else None
+            outputs = self._replaced(operation, self.mapping)
             if outputs is None:
-                outputs = copy_operation(self.graph, operation, self.mapping)
+                outputs = copy_operation(self.graph, operation, self.mapping, self._replaced)
             self.mapping.update(zip(operation.outputs, outputs, strict=True))
+        variables = self.source.variables
+        updates = {n: self.mapping[t] for n, t in self.source.updates.items()}
         return Program(
             self.graph,
             {n: self._kept(t) for n, t in self.source.feeds.items() if t in self.mapping},
-            {n: self._kept(t) for n, t in self.source.variables.items() if t in self.mapping},
+            {n: self._kept(t) for n, t in variables.items() if t in self.mapping},
             [self.mapping[t] for t in self.source.targets],
-            {n: self.mapping[t] for n, t in self.source.updates.items()},
+            {
+                n: t
+                for n, t in updates.items()
+                if n not in variables or t is not self.mapping.get(variables[n])
+            },
         )
+
+    def inline(self, region: Block, arguments: Sequence[Tensor] = ()) -> list[Tensor]:
+        """Copies a region into the place of the operation being visited; gives its results."""
+        return inline(self.graph, region, arguments, self.mapping, self._replaced)
+
+    def _replaced(
+        self, operation: Operation, mapping: dict[Tensor, Tensor]
+    ) -> Sequence[Tensor] | None:
+        if self._visit is None:
+            return None
+        outer, self.mapping = self.mapping, mapping
+        try:
+            with self.graph._created_at(operation.created_at):
+                return self._visit(self, operation)
+        finally:
+            self.mapping = outer
 
     def _kept(self, tensor: Tensor) -> Tensor:
         return self.mapping[tensor]

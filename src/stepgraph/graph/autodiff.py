@@ -23,7 +23,8 @@ def gradients(
 ) -> dict[Tensor, Tensor]:
     """Adds the gradients of `of` to the graph; see `Graph.gradients`."""
     _check(graph, of, with_, incoming, unconnected)
-    with graph.name_scope("gradients"):
+    # Free of the order around: a rule that reads a variable means the value the forward pass read.
+    with graph.name_scope("gradients"), graph._ordered_after(()):
         seed = incoming if incoming is not None else graph.ones_like(of)
         found = pullback(graph, [(of, seed)], with_)
     result: dict[Tensor, Tensor] = {}

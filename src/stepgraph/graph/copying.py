@@ -59,7 +59,9 @@ def inline(
     mapping: Mapping | None = None,
     visit: Visitor | None = None,
 ) -> list[Tensor]:
-    """Copies a region's operations into the current block of `graph`.
+    """Copies what a region's results need into the current block of `graph`.
+
+    The region must be free of effects.
 
     Args:
         graph: where to.
@@ -73,11 +75,21 @@ def inline(
     """
     local = dict(mapping or {})
     local.update(zip(region.parameters, arguments, strict=True))
-    for operation in region.operations:
-        if operation.type == "parameter":
-            continue
+    for operation in needed(region):
         outputs = visit(operation, local) if visit else None
         if outputs is None:
             outputs = copy_operation(graph, operation, local, visit)
         local.update(zip(operation.outputs, outputs, strict=True))
     return [local.get(t, t) for t in region.results]
+
+
+def needed(region: Block) -> list[Operation]:
+    """The operations of a region that its results need, in order."""
+    live: set[Operation] = set()
+    stack = [t.operation for t in region.results]
+    while stack:
+        operation = stack.pop()
+        if operation.block is region and operation not in live:
+            live.add(operation)
+            stack.extend(t.operation for t in operation.inputs)
+    return [op for op in region.operations if op in live and op.type != "parameter"]

@@ -172,6 +172,10 @@ class GraphCore:
             return self._graph.read(tensor)
         return tensor
 
+    def _here(self) -> str:
+        """The user's source line, for messages."""
+        return self._origin or _caller()
+
     def _unique(self, name: str) -> str:
         full = "/".join([*self._scopes, name])
         count = self._names.get(full, 0)

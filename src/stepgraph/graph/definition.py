@@ -78,6 +78,9 @@ class OpDefinition:
         mpsgraph: the selector it is named after, without arguments.
         samples: correct uses.
         misuses: wrong uses.
+        has_regions: whether it is control flow: its blocks, and what they capture, belong to it. Such an
+            op changes state if its blocks do; in a compiled program none does.
+        region_names: what its blocks are called in printed graphs.
     """
 
     name: str
@@ -94,6 +97,7 @@ class OpDefinition:
     samples: Callable[[np.random.Generator], Iterator[Sample]] | None = None
     misuses: Callable[[], Iterator[Misuse]] | None = None
     has_regions: bool = False
+    region_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"OpDefinition({self.name})"

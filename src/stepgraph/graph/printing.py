@@ -12,6 +12,7 @@ from stepgraph.graph.shapes import format_shape
 
 if TYPE_CHECKING:
     from stepgraph.graph.graph import Graph
+    from stepgraph.graph.tensor import Tensor
 
 # Attributes that only inference needs, or that the line shows anyway.
 _HIDDEN = {"explicit", "dtype", "shape"}
@@ -44,17 +45,28 @@ def _all(block: Block) -> Iterator[Operation]:
 
 def _lines(block: Block, indent: str) -> Iterator[str]:
     for operation in block.operations:
-        yield indent + line(operation)
-        for i, region in enumerate(operation.regions):
-            names = ", ".join(p.name for p in region.parameters)
-            yield f"{indent}  region {i}({names}):"
-            yield from _lines(region, indent + "    ")
-            yield f"{indent}    return {', '.join(r.name for r in region.results)}"
+        if operation.type != "parameter":
+            yield from lines(operation, indent)
+
+
+def lines(operation: Operation, indent: str = "") -> Iterator[str]:
+    """One operation, its regions indented below it."""
+    yield indent + line(operation)
+    for label, region in zip(operation.definition.region_names, operation.regions, strict=True):
+        parameters = ", ".join(_typed(p) for p in region.parameters)
+        yield f"{indent}  {label}({parameters}):" if parameters else f"{indent}  {label}:"
+        yield from _lines(region, indent + "    ")
+        results = ", ".join(r.name for r in region.results)
+        yield f"{indent}    return {results}".rstrip()
+
+
+def _typed(tensor: Tensor) -> str:
+    return f"{tensor.name}: {tensor.dtype} {format_shape(tensor.shape)}"
 
 
 def line(operation: Operation) -> str:
     """One operation as it stands in a printed graph."""
-    made = ", ".join(f"{t.name}: {t.dtype} {format_shape(t.shape)}" for t in operation.outputs)
+    made = ", ".join(_typed(t) for t in operation.outputs)
     explicit = operation.attributes.get("explicit")
     inputs = operation.inputs if explicit is None else operation.inputs[:explicit]
     settings = [f"{k}={_value(v)}" for k, v in operation.attributes.items() if k not in _HIDDEN]
@@ -76,17 +88,22 @@ def _value(value: Any) -> str:
 def to_dot(graph: Graph) -> str:
     """The graph in Graphviz's language; see `Graph.to_dot`."""
     quoted = _quote(graph.name)
-    lines = [f"digraph {quoted} {{", "  rankdir=TB; node [shape=box, fontname=Helvetica];"]
+    text = [f"digraph {quoted} {{", "  rankdir=TB; node [shape=box, fontname=Helvetica];"]
     for operation in _all(graph.block):
         shape = ", ".join(f"{t.dtype} {format_shape(t.shape)}" for t in operation.outputs)
         label = _quote("\\n".join(filter(None, [operation.name, operation.type, shape])))
         style = {"placeholder": ", style=rounded", "variable": ", style=filled"}.get(operation.type, "")
-        lines.append(f"  {_quote(operation.name)} [label={label}{style}];")
+        text.append(f"  {_quote(operation.name)} [label={label}{style}];")
         for tensor in operation.inputs:
-            lines.append(f"  {_quote(tensor.operation.name)} -> {_quote(operation.name)};")
+            text.append(f"  {_quote(tensor.operation.name)} -> {_quote(operation.name)};")
+        for region in operation.regions:
+            for tensor in region.results:
+                text.append(
+                    f"  {_quote(tensor.operation.name)} -> {_quote(operation.name)} [style=dotted];"
+                )
         for before in operation.control_inputs:
-            lines.append(f"  {_quote(before.name)} -> {_quote(operation.name)} [style=dashed];")
-    return "\n".join([*lines, "}"])
+            text.append(f"  {_quote(before.name)} -> {_quote(operation.name)} [style=dashed];")
+    return "\n".join([*text, "}"])
 
 
 def _quote(text: str) -> str:

@@ -34,6 +34,7 @@ FAMILIES: tuple[ModuleType, ...] = (
     joining,
     padding,
     normalization,
+    control_flow,
 )
 
 

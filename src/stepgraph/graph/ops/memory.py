@@ -378,7 +378,7 @@ def _require_variable(what: str, variable: object) -> None:
         )
 
 
-def _assign_before(variable: Variable, control: tuple[Operation, ...]) -> Operation | None:
+def _assign_before(variable: Tensor, control: tuple[Operation, ...]) -> Operation | None:
     """The latest assign to `variable` that the control inputs imply."""
     seen: set[Operation] = set()
     stack = list(control)

@@ -1,0 +1,586 @@
+"""Control flow (MPSGraphControlFlowOps): if_, for_loop, while_loop and control_dependency.
+
+The bodies are built once, when the graph is built, into blocks of their own ("regions"); what they
+read from outside becomes inputs of the operation. Gradient rules are in `control_flow_gradients`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from stepgraph.errors import DTypeError, GraphError, describe
+from stepgraph.graph.core import GraphCore
+from stepgraph.graph.definition import Misuse, OpDefinition, bad_dtype
+from stepgraph.graph.dtypes import int32
+from stepgraph.graph.lifting import assigned_variables
+from stepgraph.graph.operation import Block, Operation
+from stepgraph.graph.ops.control_flow_gradients import for_gradient, if_gradient, while_gradient
+from stepgraph.graph.shapes import Spec, bad_shape, element_count, format_shape, same_shape
+from stepgraph.graph.tensor import Tensor, TensorLike, Variable
+
+# What a block may return: a tensor or several, or nothing but effects.
+BlockResult: TypeAlias = (
+    "TensorLike | Operation | Sequence[TensorLike] | Sequence[Operation] | None"
+)
+
+
+# -- inference -----------------------------------------------------------------------------------
+
+
+def _check_predicate(predicate: Spec, what: str) -> None:
+    if not (predicate.dtype.is_bool or predicate.dtype.is_integer):
+        raise bad_dtype(
+            f"{what} is {predicate.dtype}", expected="bool", fix="compare it, as in x > 0.0"
+        )
+    if element_count(predicate.shape) not in (1, None):
+        raise bad_shape(
+            f"{what} has shape {format_shape(predicate.shape)}",
+            expected="one element",
+            fix="graph.select chooses element by element; graph.reduction_and makes one of many",
+        )
+
+
+def _if_infer(
+    predicate: Spec, *captured: Spec, explicit: int, regions: tuple[Block, Block]
+) -> tuple[Spec, ...]:
+    _check_predicate(predicate, "the predicate")
+    then, other = ([t.spec for t in region.results] for region in regions)
+    if len(then) != len(other):
+        raise bad_shape(
+            f"the branch taken when true returns {len(then)} tensors, the other {len(other)}",
+            expected="as many from both",
+        )
+    found = []
+    for i, (a, b) in enumerate(zip(then, other, strict=True)):
+        if a.dtype != b.dtype:
+            raise bad_dtype(
+                f"result {i} is {a.dtype} when true and {b.dtype} otherwise",
+                expected="one dtype from both branches",
+                fix="cast one of them with graph.cast",
+            )
+        if not same_shape(a.shape, b.shape):
+            raise bad_shape(
+                f"result {i} has shape {format_shape(a.shape)} when true "
+                f"and {format_shape(b.shape)} otherwise",
+                expected="one shape from both branches",
+            )
+        shape = tuple(n if n is not None else m for n, m in zip(a.shape, b.shape, strict=True))
+        found.append(Spec(shape, a.dtype))
+    return tuple(found)
+
+
+def _check_carried(initial: Sequence[Spec], body: Block) -> tuple[Spec, ...]:
+    results = [t.spec for t in body.results]
+    if len(results) != len(initial):
+        raise bad_shape(
+            f"the body returns {len(results)} values for {len(initial)} carried ones",
+            expected="the carried values of the next trip, in their order",
+        )
+    for i, (before, after) in enumerate(zip(initial, results, strict=True)):
+        if before.dtype != after.dtype:
+            raise bad_dtype(
+                f"carried value {i} starts as {before.dtype} and the body makes it {after.dtype}",
+                expected="one dtype in all trips",
+                fix="cast it in the body, or give the initial value that dtype",
+            )
+        if not same_shape(before.shape, after.shape):
+            raise bad_shape(
+                f"carried value {i} starts with shape {format_shape(before.shape)} "
+                f"and the body gives it {format_shape(after.shape)}",
+                expected="one shape in all trips",
+            )
+    return tuple(initial)
+
+
+def _for_infer(
+    iterations: Spec, *inputs: Spec, explicit: int, regions: tuple[Block], **_: Any
+) -> tuple[Spec, ...]:
+    if not iterations.dtype.is_integer:
+        raise bad_dtype(f"the number of iterations is {iterations.dtype}", expected="int32")
+    if element_count(iterations.shape) not in (1, None):
+        raise bad_shape(
+            f"the number of iterations has shape {format_shape(iterations.shape)}",
+            expected="one element",
+        )
+    return _check_carried(inputs[: explicit - 1], regions[0])
+
+
+def _while_infer(
+    *inputs: Spec, explicit: int, regions: tuple[Block, Block], **_: Any
+) -> tuple[Spec, ...]:
+    (predicate,) = (t.spec for t in regions[0].results)
+    _check_predicate(predicate, "what `before` returns")
+    return _check_carried(inputs[:explicit], regions[1])
+
+
+# -- misuses -------------------------------------------------------------------------------------
+
+
+def _if_misuses() -> Iterator[Misuse]:
+    yield Misuse(
+        lambda g: g.if_(g.placeholder((2,), "bool"), lambda: g.constant(1.0), lambda: g.constant(2.0)),
+        "the predicate has shape",
+    )
+    yield Misuse(
+        lambda g: g.if_(g.placeholder(()), lambda: g.constant(1.0), lambda: g.constant(2.0)),
+        "the predicate is float32",
+        DTypeError,
+    )
+    yield Misuse(
+        lambda g: g.if_(g.placeholder((), "bool"), lambda: g.constant(1.0), lambda: g.constant(2)),
+        "result 0 is float32 when true and int32 otherwise",
+        DTypeError,
+    )
+    yield Misuse(
+        lambda g: g.if_(
+            g.placeholder((), "bool"), lambda: g.constant(1.0), lambda: g.constant([1.0, 2.0])
+        ),
+        r"result 0 has shape \(\) when true and \(2,\) otherwise",
+    )
+    yield Misuse(
+        lambda g: g.if_(g.placeholder((), "bool"), lambda: g.constant(1.0)),
+        "returns a tensor when true and nothing otherwise",
+        GraphError,
+    )
+
+
+def _for_misuses() -> Iterator[Misuse]:
+    yield Misuse(
+        lambda g: g.for_loop(3, g.constant([1.0]), lambda i, x: g.constant([1.0, 2.0])),
+        r"carried value 0 starts with shape \(1,\) and the body gives it \(2,\)",
+    )
+    yield Misuse(
+        lambda g: g.for_loop(3, g.constant(1.0), lambda i, x: i),
+        "starts as float32 and the body makes it int32",
+        DTypeError,
+    )
+    yield Misuse(
+        lambda g: g.for_loop(g.placeholder(()), g.constant(1.0), lambda i, x: x),
+        "number of iterations is float32",
+        DTypeError,
+    )
+    yield Misuse(
+        lambda g: g.for_loop(-1, g.constant(1.0), lambda i, x: x), "-1 iterations", GraphError
+    )
+
+
+def _while_misuses() -> Iterator[Misuse]:
+    yield Misuse(
+        lambda g: g.while_loop(g.constant(1.0), lambda x: x, lambda x: x),
+        "what `before` returns is float32",
+        DTypeError,
+    )
+    yield Misuse(
+        lambda g: g.while_loop(
+            [g.constant(1.0), g.constant(2.0)], lambda x, y: g.constant(True), lambda x, y: [x]
+        ),
+        "the body returns 1 values for 2 carried ones",
+    )
+
+
+IF = OpDefinition(
+    "if",
+    inputs=("predicate", "captured*"),
+    infer=_if_infer,
+    reference=None,
+    gradient=if_gradient,
+    has_regions=True,
+    region_names=("then", "else"),
+    mpsgraph="ifWithPredicateTensor:thenBlock:elseBlock:name:",
+    misuses=_if_misuses,
+)
+FOR = OpDefinition(
+    "for",
+    inputs=("iterations", "input*"),
+    infer=_for_infer,
+    reference=None,
+    gradient=for_gradient,
+    has_regions=True,
+    region_names=("body",),
+    mpsgraph="forLoopWithNumberOfIterations:initialBodyArguments:body:name:",
+    misuses=_for_misuses,
+)
+WHILE = OpDefinition(
+    "while",
+    inputs=("input*",),
+    infer=_while_infer,
+    reference=None,
+    gradient=while_gradient,
+    has_regions=True,
+    region_names=("before", "after"),
+    mpsgraph="whileWithInitialInputs:before:after:name:",
+    misuses=_while_misuses,
+)
+
+DEFINITIONS = (IF, FOR, WHILE)
+
+
+class ControlFlowOps(GraphCore):
+    """Branches, loops and order."""
+
+    def control_dependency(
+        self,
+        operations: Sequence[Operation | Tensor],
+        block: Callable[[], Any],
+        name: str | None = None,
+    ) -> Any:
+        """Orders what `block` builds after some operations.
+
+        A variable used in the block stands for the value that the latest assign to it among (or before)
+        `operations` gives it; see `assign`.
+
+        Args:
+            operations: what must have happened before; a tensor stands for the operation that makes it.
+            block: builds operations; called at once.
+            name: prefix of the names of operations built in the block.
+
+        Returns:
+            What `block` returns; a variable among it as its value behind the operations.
+
+        Raises:
+            GraphError: an operation is of another graph, or stands in a block that is closed.
+
+        Source: MPSGraph ``controlDependencyWithOperations:dependentBlock:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> count = graph.variable(1.0)
+            >>> doubled = graph.assign(count, count * 2.0)
+            >>> y = graph.control_dependency([doubled], lambda: count + 0.5)
+            >>> [float(v) for v in graph.run(targets=[count, y], device="reference")]
+            [1.0, 2.5]
+        """
+        before = []
+        for item in operations:
+            operation = item.operation if isinstance(item, Tensor) else item
+            self._check_order(operation)
+            before.append(operation)
+        scopes = list(self._scopes)
+        if name is not None:
+            self._scopes.append(name)
+        try:
+            with self._ordered_after(tuple(dict.fromkeys((*self._control, *before)))):
+                made = block()
+                if isinstance(made, Variable):
+                    return self._graph.read(made)
+                if type(made) in (list, tuple):
+                    return type(made)(
+                        self._graph.read(t) if isinstance(t, Variable) else t for t in made
+                    )
+                return made
+        finally:
+            self._scopes[:] = scopes
+
+    def _check_order(self, operation: object) -> None:
+        if not isinstance(operation, Operation):
+            raise GraphError(
+                describe(
+                    "control_dependency",
+                    f"{operation!r} is no operation",
+                    expected="what graph.assign or graph.if_ returned, or a tensor",
+                )
+            )
+        if operation.graph is not self:
+            raise GraphError(
+                describe("control_dependency", f"{operation!r} belongs to another graph")
+            )
+        if not operation.block.encloses(self._current):
+            raise GraphError(
+                describe(
+                    "control_dependency",
+                    f"{operation!r} stands inside a control-flow block that is closed",
+                    fix="depend on what if_ / for_loop / while_loop returned",
+                    created_at=operation.created_at,
+                )
+            )
+
+    def if_(
+        self,
+        predicate: TensorLike,
+        then: Callable[[], BlockResult],
+        else_: Callable[[], BlockResult] | None = None,
+        name: str | None = None,
+    ) -> Any:
+        """Runs one of two blocks.
+
+        A predicate known when the graph is built or compiled costs nothing: only its branch is left. A
+        single bool that a run is fed counts as known: each of its values has its own program.
+
+        Args:
+            predicate: bool (or integer) with one element. With a Python bool only that branch is built.
+            then: builds what happens when it is true: returns a tensor, a list or tuple of tensors, or
+                None or operations where only effects (assigns) matter.
+            else_: builds what happens otherwise, returning as many tensors of the same shapes and dtypes;
+                may be left out when only effects matter.
+            name: label in printed graphs and errors.
+
+        Returns:
+            What the branches return, tensors of the branch that ran in their place; an `Operation` where
+            they only have effects, to be named among a run's operations or in a control dependency.
+
+        Raises:
+            GraphError: one block returns tensors and the other none.
+            ShapeError, DTypeError: the predicate has several elements or is no truth value; the blocks'
+                results differ.
+
+        Source: MPSGraph ``ifWithPredicateTensor:thenBlock:elseBlock:name:``.
+
+        Example:
+            >>> import numpy as np
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x, flag = graph.placeholder((2,)), graph.placeholder((), "bool")
+            >>> y = graph.if_(flag, lambda: graph.relu(x), lambda: graph.negative(x))
+            >>> graph.run({x: np.array([1, -2], "float32"), flag: False}, [y], device="reference")[0]
+            array([-1.,  2.], dtype=float32)
+        """
+        if isinstance(predicate, bool | np.bool_):
+            return self._static_if(then if predicate else else_, name)
+        made: list[Any] = []
+
+        def region(block: Callable[[], BlockResult] | None) -> Block:
+            def body(_: list[Tensor]) -> list[Tensor]:
+                result = block() if block is not None else None
+                made.append(result)
+                return self._results(IF, result)
+
+            return self._region((), body)
+
+        tensor = self.as_tensor(predicate)
+        regions = (region(then), region(else_))
+        kinds = [_kind(result) for result in made]
+        if kinds[0] != kinds[1]:
+            raise GraphError(
+                describe(
+                    name or "if_",
+                    f"returns {kinds[0]} when true and {kinds[1]} otherwise",
+                    expected="the same from both blocks",
+                    fix="return the tensors from both blocks, or from none",
+                    created_at=self._here(),
+                )
+            )
+        operation = self._add_with_regions(IF, (tensor,), {}, regions, name=name)
+        return _mirror(made[0], operation)
+
+    def _static_if(self, block: Callable[[], BlockResult] | None, name: str | None) -> Any:
+        start = len(self._current.operations)
+        result = block() if block is not None else None
+        tensors = self._results(IF, result)
+        if tensors:
+            return _mirror(result, tensors)
+        # Only effects: one operation that stands for all of them.
+        effects = tuple(op for op in self._current.operations[start:] if assigned_variables(op))
+        with self._ordered_after((*self._control, *effects)):
+            nothing = (self._region((), lambda _: []), self._region((), lambda _: []))
+            return self._add_with_regions(
+                IF, (self.as_tensor(True),), {}, nothing, name=name or "effects"
+            )
+
+    def for_loop(
+        self,
+        iterations: int | Tensor,
+        initial: TensorLike | Sequence[TensorLike],
+        body: Callable[..., BlockResult],
+        lower_bound: int = 0,
+        step: int = 1,
+        maximum_iterations: int | None = None,
+        name: str | None = None,
+    ) -> Any:
+        """Repeats a block, handing values from each trip to the next.
+
+        An assign in the body takes effect trip by trip: in the next trip the variable stands for the
+        value assigned.
+
+        Args:
+            iterations: how many trips; an int, or an integer tensor with one element. None are made when it
+                is negative.
+            initial: values carried into the first trip: a tensor, or a list or tuple of them (may be empty).
+            body: ``body(index, *carried)`` builds a trip and returns the carried values of the next one (in
+                a list or tuple when there are several; nothing when there are none). `index` is an int32
+                scalar.
+            lower_bound: the first trip's index.
+            step: what the index grows by.
+            maximum_iterations: upper bound of a tensor `iterations`, also enforced; needed for gradients,
+                which keep the values of every trip.
+            name: label in printed graphs and errors.
+
+        Returns:
+            The carried values after the last trip: a tensor if `initial` is one, otherwise a list; the
+            `Operation` when nothing is carried.
+
+        Raises:
+            GraphError: a negative count.
+            ShapeError, DTypeError: the body's results do not fit the carried values.
+
+        Source: MPSGraph ``forLoopWithNumberOfIterations:initialBodyArguments:body:name:`` and
+        ``forLoopWithLowerBound:upperBound:step:initialBodyArguments:body:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.for_loop(3, graph.constant(2.0), lambda i, x: x * x)
+            >>> float(graph.run(targets=[y], device="reference")[0])
+            256.0
+        """
+        if not isinstance(iterations, Tensor):
+            count = int(iterations)
+            if count < 0:
+                raise GraphError(
+                    describe("for_loop", f"{count} iterations", created_at=self._here())
+                )
+            maximum_iterations = count if maximum_iterations is None else maximum_iterations
+            count = min(count, maximum_iterations)
+            iterations = self.as_tensor(count, int32)
+        self._check_maximum("for_loop", maximum_iterations)
+        carried, single = self._carried(FOR, initial)
+        index = Spec((), int32)
+        region = self._region(
+            [index, *(t.spec for t in carried)], lambda args: self._results(FOR, body(*args))
+        )
+        operation = self._add_with_regions(
+            FOR,
+            (iterations, *carried),
+            {
+                "lower_bound": int(lower_bound),
+                "step": int(step),
+                "maximum_iterations": maximum_iterations,
+            },
+            (region,),
+            name=name,
+        )
+        return _loop_results(operation, single)
+
+    def while_loop(
+        self,
+        initial: TensorLike | Sequence[TensorLike],
+        before: Callable[..., TensorLike],
+        after: Callable[..., BlockResult],
+        maximum_iterations: int | None = None,
+        name: str | None = None,
+    ) -> Any:
+        """Repeats a block as long as a predicate holds.
+
+        Args:
+            initial: values carried into the first trip: a tensor, or a list or tuple of them.
+            before: ``before(*carried)`` builds the predicate, bool (or integer) with one element, evaluated
+                before each trip. It must not assign variables.
+            after: ``after(*carried)`` builds a trip and returns the carried values of the next one.
+            maximum_iterations: stops after so many trips at the latest; needed for gradients, which keep
+                the values of every trip.
+            name: label in printed graphs and errors.
+
+        Returns:
+            The carried values when the predicate is false for the first time, as for `for_loop`.
+
+        Raises:
+            GraphError: `before` assigns a variable.
+            ShapeError, DTypeError: the predicate or the results of `after` do not fit.
+
+        Source: MPSGraph ``whileWithInitialInputs:before:after:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.while_loop(
+            ...     graph.constant(1.0), lambda x: x < 100.0, lambda x: x * 3.0
+            ... )
+            >>> float(graph.run(targets=[y], device="reference")[0])
+            243.0
+        """
+        self._check_maximum("while_loop", maximum_iterations)
+        carried, single = self._carried(WHILE, initial)
+        specs = [t.spec for t in carried]
+
+        def condition(arguments: list[Tensor]) -> list[Tensor]:
+            return [self._operand(WHILE, self.as_tensor(before(*arguments)))]
+
+        test = self._region(specs, condition)
+        for operation in test.operations:
+            for variable in assigned_variables(operation):
+                raise GraphError(
+                    describe(
+                        "while_loop",
+                        f"`before` assigns variable '{variable.name}'",
+                        fix="assign it in `after`",
+                        created_at=operation.created_at,
+                    )
+                )
+        region = self._region(specs, lambda args: self._results(WHILE, after(*args)))
+        made = self._add_with_regions(
+            WHILE, carried, {"maximum_iterations": maximum_iterations}, (test, region), name=name
+        )
+        return _loop_results(made, single)
+
+    # -- what blocks return --------------------------------------------------------------------
+
+    def _results(self, definition: OpDefinition, result: BlockResult) -> list[Tensor]:
+        """A block's tensors; a variable among them as its value where the block ends."""
+        if _kind(result) == "nothing":
+            return []
+        items = result if isinstance(result, list | tuple) else [result]
+        found = []
+        for item in items:
+            if isinstance(item, Operation):
+                raise GraphError(
+                    describe(
+                        definition.name,
+                        f"a block returns {item!r} among tensors",
+                        expected="tensors, or operations alone",
+                        created_at=self._here(),
+                    )
+                )
+            found.append(self._operand(definition, self.as_tensor(item)))  # type: ignore[arg-type]
+        return found
+
+    def _carried(
+        self, definition: OpDefinition, initial: TensorLike | Sequence[TensorLike]
+    ) -> tuple[list[Tensor], bool]:
+        """The values carried into a loop, and whether they are a single one."""
+        single = not isinstance(initial, list | tuple)
+        items: Sequence[Any] = [initial] if single else initial  # type: ignore[assignment]
+        return [self._operand(definition, self.as_tensor(item)) for item in items], single
+
+    def _check_maximum(self, what: str, maximum: object) -> None:
+        if maximum is not None and (not isinstance(maximum, int) or maximum < 0):
+            raise GraphError(
+                describe(
+                    what,
+                    f"maximum_iterations={maximum!r}",
+                    expected="a number of trips, known when the graph is built",
+                    created_at=self._here(),
+                )
+            )
+
+
+def _kind(result: BlockResult) -> str:
+    """What a block returned, in words that a message can use."""
+    if result is None or isinstance(result, Operation):
+        return "nothing"
+    if isinstance(result, list | tuple):
+        if all(isinstance(item, Operation) for item in result):
+            return "nothing"
+        return f"{len(result)} tensors in a {type(result).__name__}"
+    return "a tensor"
+
+
+def _mirror(result: BlockResult, made: Operation | Sequence[Tensor]) -> Any:
+    """Tensors in the form in which a block returned its own."""
+    kind = _kind(result)
+    if kind == "nothing":
+        return made
+    tensors = made.outputs if isinstance(made, Operation) else made
+    if kind == "a tensor":
+        return tensors[0]
+    return tuple(tensors) if isinstance(result, tuple) else list(tensors)
+
+
+def _loop_results(operation: Operation, single: bool) -> Any:
+    if single:
+        return operation.outputs[0]
+    return list(operation.outputs) if operation.outputs else operation
+
+
