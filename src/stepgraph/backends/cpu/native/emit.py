@@ -255,11 +255,11 @@ class Function:
 
     def reduce(self, value: Value, combine: Callable[[Value, Value], Value]) -> Value:
         """Combines all lanes by halving the vector, in an order that never changes."""
-        while lanes(value.type) > 1:
+        while lanes(value.type) > 2:
             half = lanes(value.type) // 2
             low = self.shuffle(value, value, range(half))
             value = combine(low, self.shuffle(value, value, range(half, 2 * half)))
-        return value if not isinstance(value.type, ir.VectorType) else value.lane(0)
+        return combine(value.lane(0), value.lane(1)) if lanes(value.type) == 2 else value
 
     def sum(self, value: Value) -> Value:
         """Sum of all lanes."""

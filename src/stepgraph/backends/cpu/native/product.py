@@ -10,10 +10,10 @@ each gradient: nothing is packed or unrolled into a matrix first.
 
 The micro-kernel keeps rows x 16 * panels of C in registers, reads one B row per panel and
 broadcasts one A value per row and k: per k it does ``rows * panels * 16 / lanes`` fused
-multiply-adds for ``rows + panels * 16 / lanes`` loads. `BLOCKING` is chosen so that accumulators, one B row and one
-broadcast value fill the registers without spilling, and there are enough independent sums to
-hide the multiply-add's latency (4 cycles; 2 a cycle of 256 bits, or 1 to 2 of 512). Rows are dealt
-evenly: 16 rows on a 12-row target run as 8 + 8, not 12 + 4.
+multiply-adds for ``rows + panels * 16 / lanes`` loads. `BLOCKING` is chosen so that accumulators,
+one B row and one broadcast value fill the registers without spilling, and there are enough
+independent sums to hide the multiply-add's latency (4 cycles; 2 a cycle of 256 bits, or 1 to 2 of
+512). Rows are dealt evenly: 16 rows on a 12-row target run as 8 + 8, not 12 + 4.
 
 Sums run in the order of the walk, each with one accumulator, so a result depends on the walk alone.
 """

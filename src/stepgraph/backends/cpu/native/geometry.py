@@ -1,0 +1,224 @@
+"""Shapes of one convolution, and what its kernels are told about them.
+
+The three kernels (forward, data gradient, weight gradient) share one argument list, filled here;
+`tasks` decides how each is cut up. Partition never changes a result: every element of an output is
+summed by one walk, whichever task it falls to.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from stepgraph.backends.cpu.native.emit import Arguments
+from stepgraph.backends.cpu.native.product import PANEL, Blocking
+from stepgraph.backends.cpu.native.value import f32, i64, pointer
+from stepgraph.errors import ShapeError, describe
+
+# How rows of a product are found among positions.
+FLAT, IMAGES, COLUMNS = 0, 1, 2
+
+_SIZES = (
+    *("images", "height", "width", "out_height", "out_width", "kernel_height", "kernel_width"),
+    *("stride_y", "stride_x", "dilation_y", "dilation_x", "pad_y", "pad_x"),
+    *("channel_width", "in_panels", "out_panels", "chunk", "mode", "units", "parts"),
+    *("tap_step_y", "tap_step_x", "out_step_y", "out_step_x", "scratch_size"),
+)
+FIELDS = {
+    **{name: pointer(f32) for name in ("x", "w", "y", "scratch")},
+    **dict.fromkeys(_SIZES, i64),
+    **dict.fromkeys(("alpha", "beta"), f32),
+}
+ARGUMENTS = Arguments(FIELDS)
+
+# Depth (k steps) of a product between two visits of C: a panel of B this deep is 16 KiB and stays
+# in the first-level cache while all rows of a task go over it.
+DEPTH = 256
+# Multiply-adds that a task should at least do: some ten microseconds, a hundred times its overhead.
+TASK_WORK = 1 << 19
+# Fewest rows a task should have, so that what it reads of B is used often enough.
+TASK_ROWS = 24
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A two-dimensional convolution, NHWC positions, channels in panels.
+
+    Attributes:
+        images: how many.
+        size: input height and width.
+        channels: input and output channels.
+        kernel: height and width.
+        stride: down, across.
+        dilation: down, across.
+        padding: zeros above, below, left, right.
+        rows: the input is an array [images, height, width, channels] instead of panels: for
+            a first layer of few channels, which panels of 16 would inflate.
+    """
+
+    images: int
+    size: tuple[int, int]
+    channels: tuple[int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    rows: bool = False
+
+    def __post_init__(self) -> None:
+        positive = (self.images, *self.size, *self.channels, *self.kernel)
+        if min(*positive, *self.stride, *self.dilation) < 1 or min(self.padding) < 0:
+            raise ShapeError(describe("convolution", "sizes must be positive", got=vars(self)))
+        if min(self.out_size) < 1:
+            raise ShapeError(
+                describe(
+                    "convolution", "the kernel is larger than the padded input", got=vars(self)
+                )
+            )
+
+    @property
+    def out_size(self) -> tuple[int, int]:
+        """Output height and width."""
+        padded = (sum(self.padding[:2]), sum(self.padding[2:]))
+        values = zip(self.size, padded, self.kernel, self.stride, self.dilation, strict=True)
+        height, width = (
+            (size + pad - (kernel - 1) * dilation - 1) // stride + 1
+            for size, pad, kernel, stride, dilation in values
+        )
+        return height, width
+
+    @property
+    def channel_width(self) -> int:
+        """Floats from one input position to the next."""
+        return self.channels[0] if self.rows else PANEL
+
+    @property
+    def in_panels(self) -> int:
+        """Panels of input channels."""
+        return -(-self.channels[0] // self.channel_width)
+
+    @property
+    def out_panels(self) -> int:
+        """Panels of output channels."""
+        return -(-self.channels[1] // PANEL)
+
+    @property
+    def taps(self) -> int:
+        """Kernel positions."""
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def pointwise(self) -> bool:
+        """A matrix product of positions and channels: 1 x 1, stride 1, no padding."""
+        return self.taps == 1 and self.stride == (1, 1) and not any(self.padding)
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of the input's memory."""
+        if self.rows:
+            return (self.images, *self.size, self.channels[0])
+        return (self.in_panels, self.images * math.prod(self.size), PANEL)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        """Shape of the output's memory."""
+        return (self.out_panels, self.images * math.prod(self.out_size), PANEL)
+
+    @property
+    def w_shape(self) -> tuple[int, ...]:
+        """Shape of the weights' memory."""
+        return (self.out_panels, self.in_panels, self.taps, self.channel_width, PANEL)
+
+    def multiply_adds(self) -> int:
+        """What one pass computes, taps in the padding not counted (up to strips' borders)."""
+        reached = 1
+        for axis in (0, 1):
+            places = range(self.out_size[axis])
+            reached *= sum(
+                0
+                <= place * self.stride[axis] - self.padding[2 * axis] + tap * self.dilation[axis]
+                < self.size[axis]
+                for place in places
+                for tap in range(self.kernel[axis])
+            )
+        width = self.in_panels * self.channel_width * self.out_panels * PANEL
+        return self.images * reached * width
+
+    def _mode(self, across: int) -> int:
+        """Rows along the images where the map is narrow, along its columns where it is wide."""
+        if self.pointwise:
+            return FLAT
+        return IMAGES if across < 8 and self.images > across else COLUMNS
+
+    def _arguments(self, mode: int, units: int, parts: int, chunk: int) -> dict[str, int]:
+        steps = [s // math.gcd(s, d) for s, d in zip(self.stride, self.dilation, strict=True)]
+        outs = [d // math.gcd(s, d) for s, d in zip(self.stride, self.dilation, strict=True)]
+        values = (
+            *(self.images, *self.size, *self.out_size, *self.kernel),
+            *(*self.stride, *self.dilation, self.padding[0], self.padding[2]),
+            *(self.channel_width, self.in_panels, self.out_panels, chunk, mode, units, parts),
+            *(*steps, *outs, 0),
+        )
+        return dict(zip(_SIZES, values, strict=True))
+
+    def _row_parts(self, groups: int, units: int, rows_per_unit: int) -> int:
+        by_work = self.multiply_adds() // (groups * TASK_WORK)
+        by_rows = units * rows_per_unit // TASK_ROWS
+        return max(1, min(by_work, by_rows, units))
+
+    def forward(self, blocking: Blocking) -> tuple[dict[str, int], int]:
+        """Sizes for ``convolution_forward``, and its number of tasks."""
+        height, width = self.out_size
+        mode = self._mode(width)
+        units, rows = {
+            FLAT: (self.images * height * width, 1),
+            IMAGES: (height * width, self.images),
+            COLUMNS: (self.images * height, width),
+        }[mode]
+        groups = -(-self.out_panels // blocking.panels)
+        parts = self._row_parts(groups, units, rows)
+        chunk = max(1, round(DEPTH / (self.taps * self.channel_width)))
+        return self._arguments(mode, units, parts, chunk), groups * parts
+
+    def data_gradient(self, blocking: Blocking) -> tuple[dict[str, int], int]:
+        """Sizes for ``convolution_data_gradient``, and its number of tasks.
+
+        ``scratch_size`` is the floats of scratch memory that each thread needs.
+
+        Raises:
+            ShapeError: the input is rows; a gradient needs panels.
+        """
+        if self.rows:
+            raise ShapeError(
+                describe(
+                    "convolution gradient",
+                    "an input of rows has no data gradient kernel",
+                    fix="convert the input to panels",
+                )
+            )
+        height, width = self.size
+        mode = self._mode(width)
+        units, rows = {
+            FLAT: (self.images * height * width, 1),
+            IMAGES: (height * width, self.images),
+            COLUMNS: (self.images * height, width),
+        }[mode]
+        groups = -(-self.in_panels // blocking.panels)
+        # Each task transposes the weights for itself: that pays from some hundred rows on.
+        parts = max(1, self._row_parts(groups, units, rows) // 4)
+        chunk = min(self.out_panels, max(1, round(DEPTH / (self.taps * PANEL))))
+        arguments = self._arguments(mode, units, parts, chunk)
+        arguments["scratch_size"] = chunk * self.taps * PANEL * PANEL * blocking.panels
+        return arguments, groups * parts
+
+    def weight_gradient(self, blocking: Blocking) -> tuple[dict[str, int], int]:
+        """Sizes for ``convolution_weight_gradient``, and its number of tasks."""
+        height, width = self.out_size
+        mode = self._mode(width)
+        groups = -(-self.out_panels // blocking.panels)
+        units = self.in_panels * self.kernel[0]
+        by_work = self.multiply_adds() // (groups * TASK_WORK)
+        parts = max(1, min(by_work, units))
+        # Positions per visit of C; in whole images unless positions are flat.
+        chunk = DEPTH if mode == FLAT else max(1, 2 * DEPTH // (height * width))
+        return self._arguments(mode, units, parts, chunk), groups * parts

@@ -1,0 +1,66 @@
+"""The module of hand-shaped kernels: products, convolutions, layout conversions, in one object.
+
+Shape-generic and compiled once per machine. What a network needs besides (elementwise chains,
+normalisation, pooling) is emitted per program by the lowering, into modules of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stepgraph.backends.cpu.native.compile import Library, build
+from stepgraph.backends.cpu.native.convolution import emit_forward, emit_scale
+from stepgraph.backends.cpu.native.data_gradient import emit_data_gradient, emit_transpose
+from stepgraph.backends.cpu.native.emit import Arguments, Module
+from stepgraph.backends.cpu.native.layout import emit_layout
+from stepgraph.backends.cpu.native.matmul import emit_matmul
+from stepgraph.backends.cpu.native.product import Blocking, Product
+from stepgraph.backends.cpu.native.target import Target, host_target
+from stepgraph.backends.cpu.native.weight_gradient import emit_weight_gradient
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The loaded kernels.
+
+    Attributes:
+        library: name to address.
+        layouts: name to argument layout.
+        blocking: register blocking they were made with; decides how tasks are cut.
+    """
+
+    library: Library
+    layouts: dict[str, Arguments]
+    blocking: Blocking
+
+
+def kernel_module(target: Target, blocking: Blocking | None = None) -> tuple[Module, Product]:
+    """Emits all kernels of this package for a target."""
+    module = Module("kernels")
+    product = Product(module, target, blocking)
+    scale = emit_scale(module)
+    transpose = emit_transpose(module, target)
+    emit_forward(module, product, scale)
+    emit_data_gradient(module, product, scale, transpose)
+    emit_weight_gradient(module, product, scale)
+    emit_matmul(module, product)
+    emit_layout(module)
+    return module, product
+
+
+@functools.cache
+def load_kernels(
+    target: Target | None = None, progress: Callable[[str], None] | None = None
+) -> Kernels:
+    """Compiles (once per machine) and loads the kernels.
+
+    Args:
+        target: a target this machine can run; this machine by default.
+        progress: called with one line if kernels must be compiled.
+    """
+    chosen = target or host_target()
+    module, product = kernel_module(chosen)
+    library = build(str(module), module.kernels, target=chosen, progress=progress)
+    return Kernels(library, dict(module.kernels), product.blocking)

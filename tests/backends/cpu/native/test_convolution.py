@@ -1,0 +1,235 @@
+"""Convolution, its gradients and the layout kernels against float64 NumPy, on every target."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stepgraph.backends.cpu.native import compile as native_compile
+from stepgraph.backends.cpu.native.geometry import Convolution
+from stepgraph.backends.cpu.native.kernels import kernel_module
+from stepgraph.backends.cpu.native.product import blocking_for
+from stepgraph.backends.cpu.native.target import NAMED, named_target
+from stepgraph.errors import ShapeError
+
+
+def _module(target):
+    return kernel_module(target)[0]
+
+
+def _taps(conv):
+    """For each tap that reaches the input: its number, output slices and input slices."""
+    for ky in range(conv.kernel[0]):
+        for kx in range(conv.kernel[1]):
+            slices = []
+            for axis, k in enumerate((ky, kx)):
+                offset = k * conv.dilation[axis] - conv.padding[2 * axis]
+                places = np.arange(conv.out_size[axis]) * conv.stride[axis] + offset
+                good = (places >= 0) & (places < conv.size[axis])
+                slices.append((np.flatnonzero(good), places[good]))
+            yield ky * conv.kernel[1] + kx, slices
+
+
+def _oracle(conv, x, w, dy):
+    """y, dx, dw in float64 from x [n,h,w,c], w [taps,c,o], dy [n,oh,ow,o]."""
+    y, dx, dw = np.zeros(dy.shape), np.zeros(x.shape), np.zeros(w.shape)
+    for tap, ((oy, iy), (ox, ix)) in _taps(conv):
+        out, into = np.ix_(range(len(x)), oy, ox), np.ix_(range(len(x)), iy, ix)
+        y[out] += x[into] @ w[tap]
+        dx[into] += dy[out] @ w[tap].T
+        dw[tap] = np.einsum("nyxc,nyxo->co", x[into], dy[out])
+    return y, dx, dw
+
+
+def _panels(array):
+    """[..., C] to [C/16][M][16], zero padded."""
+    flat = array.reshape(-1, array.shape[-1])
+    padded = np.pad(flat, ((0, 0), (0, -flat.shape[1] % 16)))
+    return np.ascontiguousarray(
+        padded.reshape(len(flat), -1, 16).transpose(1, 0, 2).astype(np.float32)
+    )
+
+
+def _rows(panels, shape):
+    flat = panels.transpose(1, 0, 2).reshape(panels.shape[1], -1)
+    return flat[:, : shape[-1]].reshape(shape)
+
+
+def _weight_panels(conv, w):
+    taps, inputs, outputs = w.shape
+    width = conv.channel_width
+    padded = np.pad(w, ((0, 0), (0, -inputs % width), (0, -outputs % 16)))
+    split = padded.reshape(taps, -1, width, conv.out_panels, 16)
+    return np.ascontiguousarray(split.transpose(3, 1, 0, 2, 4).astype(np.float32))
+
+
+def _check(kernels, blocking, conv, alpha, beta, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((conv.images, *conv.size, conv.channels[0]))
+    w = rng.standard_normal((conv.taps, *conv.channels))
+    dy = rng.standard_normal((conv.images, *conv.out_size, conv.channels[1]))
+    y, dx, dw = _oracle(conv, x, w, dy)
+    x_memory = x.astype(np.float32) if conv.rows else _panels(x)
+    w_memory, dy_memory = _weight_panels(conv, w), _panels(dy)
+    assert x_memory.shape == conv.x_shape
+    assert w_memory.shape == conv.w_shape
+    assert dy_memory.shape == conv.y_shape
+    nothing = np.zeros(1, np.float32)
+
+    def run(name, sizes, output, **operands):
+        arguments, tasks = sizes
+        scratch = np.full(max(arguments["scratch_size"], 1), np.nan, np.float32)
+        start = output.copy() if beta else np.full_like(output, np.nan)
+        got = start.copy()
+        operands = {"x": nothing, "w": nothing, "y": nothing, **operands}
+        key = {"forward": "y", "data_gradient": "x", "weight_gradient": "w"}[name]
+        operands[key] = got
+        kernels(
+            f"convolution_{name}", tasks, **operands, scratch=scratch, alpha=alpha, beta=beta,
+            **arguments,
+        )  # fmt: skip
+        return (got - beta * start if beta else got) / alpha
+
+    def close(got, expected, what):
+        error = np.abs(got - expected).max()
+        assert error <= 2e-5 * max(np.abs(expected).max(), 1), f"{what} {error} {conv}"
+
+    got = run("forward", conv.forward(blocking), dy_memory, x=x_memory, w=w_memory)
+    close(_rows(got, y.shape), y, "forward")
+    assert not np.any(got[-1, :, conv.channels[1] % 16 or 16 :])
+    got = run("weight_gradient", conv.weight_gradient(blocking), w_memory, x=x_memory, y=dy_memory)
+    close(got, _weight_panels(conv, dw), "weight gradient")
+    if not conv.rows:
+        got = run("data_gradient", conv.data_gradient(blocking), x_memory, y=dy_memory, w=w_memory)
+        close(_rows(got, dx.shape), dx, "data gradient")
+
+
+SHAPES = [
+    Convolution(3, (1, 1), (16, 16), (1, 1)),
+    Convolution(5, (7, 5), (40, 17), (1, 1)),
+    Convolution(2, (7, 5), (33, 70), (1, 1), stride=(2, 2)),
+    Convolution(9, (3, 3), (32, 40), (3, 3), padding=(1, 1, 1, 1)),
+    Convolution(64, (2, 2), (16, 16), (3, 3), padding=(1, 1, 1, 1)),
+    Convolution(1, (7, 5), (17, 16), (3, 3), padding=(1, 1, 1, 1)),
+    Convolution(2, (12, 20), (16, 48), (3, 3), padding=(1, 1, 1, 1)),
+    Convolution(2, (12, 19), (40, 16), (3, 3), stride=(2, 2), padding=(0, 1, 0, 1)),
+    Convolution(
+        2, (11, 13), (16, 16), (5, 2), stride=(3, 2), dilation=(2, 3), padding=(4, 2, 3, 1)
+    ),
+    Convolution(20, (4, 4), (600, 16), (1, 1)),
+    Convolution(3, (2, 3), (16, 16), (2, 3), padding=(4, 4, 5, 5)),
+    Convolution(2, (32, 32), (3, 64), (7, 7), stride=(2, 2), rows=True),
+    Convolution(2, (28, 28), (1, 6), (5, 5), padding=(2, 2, 2, 2), rows=True),
+    Convolution(3, (9, 9), (3, 33), (3, 3), padding=(1, 1, 1, 1), rows=True),
+    Convolution(2, (9, 9), (5, 16), (3, 3), dilation=(2, 2), padding=(2, 2, 2, 2), rows=True),
+]
+
+
+@pytest.mark.parametrize("conv", SHAPES, ids=str)
+def test_shapes(target, kernels_of, conv):
+    for alpha, beta in ((1.0, 0.0), (-0.25, 1.0)):
+        _check(kernels_of(_module), blocking_for(target), conv, alpha, beta)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_random_geometries(target, kernels_of, data):
+    draw = data.draw
+    pair = lambda low, high: (draw(st.integers(low, high)), draw(st.integers(low, high)))  # noqa: E731
+    rows = draw(st.booleans())
+    channels = st.sampled_from([1, 2, 3, 5] if rows else [1, 3, 16, 17, 40])
+    padding = tuple(draw(st.integers(0, 3)) for _ in range(4))
+    arguments = {
+        "images": draw(st.sampled_from([1, 2, 9])),
+        "size": draw(st.sampled_from([(1, 1), (2, 3), (7, 5), (5, 12)])),
+        "channels": (draw(channels), draw(st.sampled_from([1, 3, 16, 17, 40]))),
+        "kernel": pair(1, 3),
+        "stride": pair(1, 3),
+        "dilation": pair(1, 3),
+        "padding": padding,
+        "rows": rows,
+    }
+    try:
+        conv = Convolution(**arguments)
+    except ShapeError:
+        return
+    alpha, beta = draw(st.sampled_from([(1.0, 0.0), (1.0, 1.0), (-0.5, 1.0), (2.0, 0.5)]))
+    _check(kernels_of(_module), blocking_for(target), conv, alpha, beta)
+
+
+def test_impossible_geometries_are_refused():
+    with pytest.raises(ShapeError, match="larger than the padded input"):
+        Convolution(1, (2, 2), (16, 16), (3, 3))
+    with pytest.raises(ShapeError, match="positive"):
+        Convolution(0, (2, 2), (16, 16), (1, 1))
+    with pytest.raises(ShapeError, match="panels"):
+        Convolution(1, (9, 9), (3, 16), (3, 3), rows=True).data_gradient(
+            blocking_for(named_target("avx2"))
+        )
+
+
+def test_partition_does_not_change_a_bit(target, kernels_of):
+    conv = Convolution(3, (10, 11), (48, 48), (3, 3), padding=(1, 1, 1, 1))
+    rng = np.random.default_rng(1)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in (conv.x_shape, conv.w_shape))
+    arguments, tasks = conv.forward(blocking_for(target))
+    results = []
+    for parts in (1, 2, 7, arguments["units"]):
+        y = np.zeros(conv.y_shape, np.float32)
+        sizes = {**arguments, "parts": parts}
+        groups = tasks // arguments["parts"]
+        kernels_of(_module)(
+            "convolution_forward",
+            groups * parts,
+            x=x,
+            w=w,
+            y=y,
+            scratch=y,
+            alpha=1,
+            beta=0,
+            **sizes,
+        )
+        results.append(y)
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16, 17, 40, 64])
+def test_rows_to_panels_and_back(target, kernels_of, channels):
+    rng = np.random.default_rng(channels)
+    array = rng.standard_normal((13, channels + 2)).astype(np.float32)
+    panels = np.full((-(-channels // 16), 13, 16), np.nan, np.float32)
+    sizes = {"rows": 13, "row": channels + 2, "channels": channels, "parts": 3}
+    kernels_of(_module)("rows_to_panels", 3 * len(panels), array=array, panels=panels, **sizes)
+    np.testing.assert_array_equal(panels, _panels(array[:, :channels]))
+    back = np.full_like(array, 7)
+    kernels_of(_module)("panels_to_rows", 3 * len(panels), array=back, panels=panels, **sizes)
+    np.testing.assert_array_equal(back[:, :channels], array[:, :channels])
+    assert (back[:, channels:] == 7).all()
+
+
+@pytest.mark.parametrize("order", ["tio", "oit"])  # HWIO and OIHW
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "rows"), [(40, 17, False), (16, 32, False), (3, 33, True)]
+)
+def test_weights_to_panels_and_back(target, kernels_of, order, inputs, outputs, rows):
+    conv = Convolution(1, (9, 9), (inputs, outputs), (3, 2), rows=rows)
+    w = np.random.default_rng(0).standard_normal((6, inputs, outputs)).astype(np.float32)
+    array = np.ascontiguousarray(w.transpose(["tio".index(letter) for letter in order]))
+    steps = {letter: array.strides[order.index(letter)] // 4 for letter in order}
+    sizes = {"taps": 6, "inputs": inputs, "outputs": outputs, "width": conv.channel_width}
+    sizes |= {"tap": steps["t"], "i": steps["i"], "o": steps["o"]}
+    tasks = conv.out_panels * conv.in_panels
+    panels = np.full(conv.w_shape, np.nan, np.float32)
+    kernels_of(_module)("weights_to_panels", tasks, array=array, panels=panels, **sizes)
+    np.testing.assert_array_equal(panels, _weight_panels(conv, w))
+    back = np.zeros_like(array)
+    kernels_of(_module)("panels_to_weights", tasks, array=back, panels=panels, **sizes)
+    np.testing.assert_array_equal(back, array)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_kernel_compiles_for_every_named_target(name):
+    target = named_target(name)
+    assert len(native_compile.compile_object(str(_module(target)), target)) > 10_000
