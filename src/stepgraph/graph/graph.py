@@ -15,10 +15,13 @@ from stepgraph.graph.ops.control_flow import ControlFlowOps
 from stepgraph.graph.ops.convolution import ConvolutionOps
 from stepgraph.graph.ops.joining import JoiningOps
 from stepgraph.graph.ops.like import LikeOps
+from stepgraph.graph.ops.loss import LossOps
 from stepgraph.graph.ops.matrix_multiplication import MatrixMultiplicationOps
 from stepgraph.graph.ops.memory import MemoryOps
 from stepgraph.graph.ops.normalization import NormalizationOps
+from stepgraph.graph.ops.optimizer import OptimizerOps
 from stepgraph.graph.ops.padding import PaddingOps
+from stepgraph.graph.ops.pooling import PoolingOps
 from stepgraph.graph.ops.reduction import ReductionOps
 from stepgraph.graph.ops.slicing import SlicingOps
 from stepgraph.graph.ops.tensor_shape import TensorShapeOps
@@ -39,10 +42,13 @@ class Graph(
     ConvolutionOps,
     JoiningOps,
     LikeOps,
+    LossOps,
     MatrixMultiplicationOps,
     MemoryOps,
     NormalizationOps,
+    OptimizerOps,
     PaddingOps,
+    PoolingOps,
     ReductionOps,
     SlicingOps,
     TensorShapeOps,

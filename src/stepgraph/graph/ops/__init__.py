@@ -12,10 +12,13 @@ from stepgraph.graph.ops import (
     convolution,
     joining,
     like,
+    loss,
     matrix_multiplication,
     memory,
     normalization,
+    optimizer,
     padding,
+    pooling,
     reduction,
     slicing,
     tensor_shape,
@@ -35,6 +38,9 @@ FAMILIES: tuple[ModuleType, ...] = (
     padding,
     normalization,
     control_flow,
+    loss,
+    optimizer,
+    pooling,
 )
 
 

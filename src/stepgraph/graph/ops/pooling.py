@@ -1,0 +1,666 @@
+"""Maximum and average over a sliding window, and their gradients (MPSGraphPoolingOps)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepgraph.errors import DTypeError
+from stepgraph.graph.core import GraphCore
+from stepgraph.graph.definition import (
+    Array,
+    Gradients,
+    Misuse,
+    OpDefinition,
+    Sample,
+    require_float,
+    require_rank,
+    require_same_dtype,
+)
+from stepgraph.graph.operation import Operation
+from stepgraph.graph.shapes import Spec, bad_shape, format_shape, known_shape, same_shape
+from stepgraph.graph.tensor import Tensor
+from stepgraph.graph.windows import (
+    NO_PADS,
+    PadsLike,
+    Pair,
+    PairLike,
+    Window,
+    accumulator,
+    as_pair,
+    checked,
+    counts,
+    cropped,
+    data_shape,
+    from_nhwc,
+    known_output,
+    nhwc_sizes,
+    padded,
+    to_nhwc,
+    window_attributes,
+)
+
+if TYPE_CHECKING:
+    from stepgraph.graph.graph import Graph
+
+
+# -- inference -----------------------------------------------------------------------------------
+
+
+def _window(attributes: dict[str, Any]) -> Window:
+    return Window.of(attributes["kernel_size"], attributes)
+
+
+def _infer(source: Spec, **attributes: Any) -> Spec:
+    require_float(source)
+    require_rank(source, 4, "source")
+    layout = attributes["data_layout"]
+    batch, height, width, channels = nhwc_sizes(source.shape, layout)
+    window = _window(attributes)
+    for axis, pads in zip(("height", "width"), window.explicit_padding, strict=True):
+        size = window.kernel[0 if axis == "height" else 1]
+        if max(pads) >= size:
+            raise bad_shape(
+                f"the padding {pads} of {axis} leaves windows that see nothing else",
+                expected=f"less than the window's {size}",
+            )
+    return Spec(data_shape(batch, window.output((height, width)), channels, layout), source.dtype)
+
+
+def _gradient_infer(incoming: Spec, source: Spec, **attributes: Any) -> Spec:
+    require_same_dtype(incoming, source)
+    forward = _infer(source, **attributes)
+    if not same_shape(incoming.shape, forward.shape):
+        raise bad_shape(
+            f"the incoming gradient has shape {format_shape(incoming.shape)}",
+            expected=f"{format_shape(forward.shape)}, the shape of the pooled tensor",
+        )
+    return source
+
+
+def _maximum_infer(values: Spec, source: Spec, **attributes: Any) -> Spec:
+    require_same_dtype(values, source)
+    if not same_shape(values.shape, source.shape):
+        raise bad_shape(
+            f"the values have shape {format_shape(values.shape)}, "
+            f"the source {format_shape(source.shape)}",
+            expected="equal shapes",
+        )
+    return _infer(source, **attributes)
+
+
+# -- maximum -------------------------------------------------------------------------------------
+
+
+def _max_reference(source: Array, **attributes: Any) -> Array:
+    x, window = to_nhwc(source, attributes["data_layout"]), _window(attributes)
+    sizes = (x.shape[1], x.shape[2])
+    output = known_output(window, sizes)
+    x = padded(x, window.pads(sizes), -np.inf)
+    made = np.full((x.shape[0], *output, x.shape[3]), -np.inf, x.dtype)
+    for _, _, index in window.slices(output):
+        np.maximum(made, x[index], out=made)
+    return from_nhwc(made, attributes["data_layout"])
+
+
+def _places(x: Array, window: Window, output: Pair) -> Array:
+    """For each window of an NHWC array, the tap that sees the first maximum; NaN counts as one."""
+    pads = window.pads((x.shape[1], x.shape[2]))
+    # Padding never wins, not even where everything else is -inf too.
+    real = padded(np.ones((1, x.shape[1], x.shape[2], 1), bool), pads, False)
+    x = padded(x, pads, -np.inf)
+    best = np.full((x.shape[0], *output, x.shape[3]), -np.inf, x.dtype)
+    place = np.full(best.shape, -1, np.int64)
+    for tap, (_, _, index) in enumerate(window.slices(output)):
+        seen = x[index]
+        wins = (seen > best) | (np.isnan(seen) & ~np.isnan(best)) | (place < 0)
+        wins &= real[index]
+        np.copyto(best, seen, where=wins)
+        np.copyto(place, tap, where=wins)
+    return place
+
+
+def _max_gradient_reference(incoming: Array, source: Array, **attributes: Any) -> Array:
+    layout, window = attributes["data_layout"], _window(attributes)
+    grad, x = to_nhwc(incoming, layout), to_nhwc(source, layout)
+    output = (grad.shape[1], grad.shape[2])
+    pads = window.pads((x.shape[1], x.shape[2]))
+    place = _places(x, window, output)
+    result = padded(np.zeros_like(x, dtype=accumulator(x.dtype), order="C"), pads)
+    for tap, (_, _, index) in enumerate(window.slices(output)):
+        result[index] += np.where(place == tap, grad, 0)
+    return from_nhwc(cropped(result, pads).astype(source.dtype, copy=False), layout)
+
+
+def _maximum_reference(values: Array, source: Array, **attributes: Any) -> Array:
+    layout, window = attributes["data_layout"], _window(attributes)
+    v, x = to_nhwc(values, layout), to_nhwc(source, layout)
+    sizes = (x.shape[1], x.shape[2])
+    output = known_output(window, sizes)
+    place = _places(x, window, output)
+    v = padded(v, window.pads(sizes))
+    made = np.zeros((x.shape[0], *output, x.shape[3]), values.dtype)
+    for tap, (_, _, index) in enumerate(window.slices(output)):
+        np.copyto(made, v[index], where=place == tap)
+    return from_nhwc(made, layout)
+
+
+def _maximum_decompose(graph: Graph, values: Tensor, source: Tensor, **attributes: Any) -> Tensor:
+    layout, window = attributes["data_layout"], _window(attributes)
+    _, *sizes, _ = nhwc_sizes(known_shape(source.shape), layout)
+    height, width = sizes
+    assert height is not None
+    assert width is not None
+    output, pads = known_output(window, (height, width)), window.pads((height, width))
+    best = graph.max_pooling_2d(source, **attributes)
+    border = [(0, 0), *pads, (0, 0)]
+    if layout == "NCHW":
+        border = [(0, 0), (0, 0), *pads]
+    real = padded(np.ones((1, height, width, 1), bool), pads, False)
+    if pads != NO_PADS:
+        values = graph.pad(values, border)
+        source = graph.pad(source, border, value=-np.inf)
+    made = graph.zeros_like(best)
+    free = None
+    for _, _, index in window.slices(output):
+        seen, offered = (_part(graph, t, index, layout) for t in (source, values))
+        hit = (seen == best) | (graph.is_nan(seen) & graph.is_nan(best))
+        if not real[index].all():
+            hit = hit & graph.constant(from_nhwc(real[index], layout))
+        if free is not None:
+            hit = hit & free
+        made = graph.select(hit, offered, made)
+        free = ~hit if free is None else free & ~hit
+    return made
+
+
+def _part(graph: Graph, x: Tensor, index: tuple[slice, ...], layout: str) -> Tensor:
+    """A slice of height and width."""
+    _, rows, columns = index
+    starts, ends, strides = [0] * 4, list(known_shape(x.shape)), [1] * 4
+    for axis, part in zip(((1, 2) if layout == "NHWC" else (2, 3)), (rows, columns), strict=True):
+        starts[axis], ends[axis], strides[axis] = part.start, part.stop, part.step
+    return graph.strided_slice(x, starts, ends, strides)
+
+
+def _max_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+    grad = grads[0]
+    assert grad is not None
+    return [op.graph.max_pooling_2d_gradient(grad, op.inputs[0], **op.attributes)]
+
+
+def _max_gradient_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+    grad = grads[0]
+    assert grad is not None
+    return [op.graph.max_pooling_2d_at_maximum(grad, op.inputs[1], **op.attributes), None]
+
+
+def _maximum_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+    grad = grads[0]
+    assert grad is not None
+    return [op.graph.max_pooling_2d_gradient(grad, op.inputs[1], **op.attributes), None]
+
+
+# -- average -------------------------------------------------------------------------------------
+
+
+def _avg_reference(source: Array, *, include_zero_pad_to_average: bool, **attributes: Any) -> Array:
+    x, window = to_nhwc(source, attributes["data_layout"]), _window(attributes)
+    sizes = (x.shape[1], x.shape[2])
+    output = known_output(window, sizes)
+    x = padded(x, window.pads(sizes))
+    total = np.zeros((x.shape[0], *output, x.shape[3]), accumulator(x.dtype))
+    for _, _, index in window.slices(output):
+        total += x[index]
+    total /= counts(window, sizes, include_zero_pad_to_average)
+    return from_nhwc(total.astype(source.dtype, copy=False), attributes["data_layout"])
+
+
+def _avg_gradient_reference(
+    incoming: Array, like: Array, *, include_zero_pad_to_average: bool, **attributes: Any
+) -> Array:
+    layout, window = attributes["data_layout"], _window(attributes)
+    n, height, width, c = to_nhwc(like, layout).shape
+    pads, dtype = window.pads((height, width)), accumulator(incoming.dtype)
+    share = to_nhwc(incoming, layout) / counts(window, (height, width), include_zero_pad_to_average)
+    result = padded(np.zeros((n, height, width, c), dtype), pads)
+    for _, _, index in window.slices((share.shape[1], share.shape[2])):
+        result[index] += share
+    return from_nhwc(cropped(result, pads).astype(incoming.dtype, copy=False), layout)
+
+
+def _avg_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+    grad = grads[0]
+    assert grad is not None
+    return [op.graph.avg_pooling_2d_gradient(grad, op.inputs[0], **op.attributes)]
+
+
+def _avg_gradient_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+    grad = grads[0]
+    assert grad is not None
+    return [op.graph.avg_pooling_2d(grad, **op.attributes), None]
+
+
+# -- samples -------------------------------------------------------------------------------------
+
+# (label, source NHWC, settings)
+CASES: tuple[tuple[str, tuple[int, ...], dict[str, Any]], ...] = (
+    ("2x2", (2, 4, 6, 3), {"kernel_size": 2}),
+    ("2x2 odd sizes", (1, 5, 7, 3), {"kernel_size": 2}),
+    ("overlapping", (2, 7, 6, 2), {"kernel_size": 3, "strides": 2}),
+    ("overlapping same", (1, 7, 6, 2), {"kernel_size": 3, "strides": 2, "padding": "TF_SAME"}),
+    ("stride 1 same", (1, 4, 5, 17), {"kernel_size": (2, 3), "strides": 1, "padding": "TF_SAME"}),
+    ("stride above kernel", (1, 8, 9, 1), {"kernel_size": (2, 1), "strides": 3}),
+    (
+        "explicit",
+        (2, 6, 6, 3),
+        {
+            "kernel_size": 3,
+            "strides": 2,
+            "padding": "explicit",
+            "explicit_padding": ((1, 1), (0, 2)),
+        },
+    ),
+    ("whole", (2, 3, 4, 2), {"kernel_size": (3, 4)}),
+    ("empty batch", (0, 4, 4, 2), {"kernel_size": 2}),
+)
+
+
+def _cases(
+    rng: np.random.Generator, **extra: Any
+) -> Iterator[tuple[str, Array, Array, dict[str, Any]]]:
+    """(label, source, incoming, settings), some of them in NCHW."""
+    for i, (label, shape, settings) in enumerate(CASES):
+        # Distinct values: near a tie finite differences would jump from one maximum to another.
+        x = (rng.permutation(np.prod(shape)).reshape(shape) * 0.1 - 2).astype("float32")
+        filled = {"strides": None, "padding": "TF_VALID", "explicit_padding": NO_PADS, **settings}
+        window = _window(_attributes(**filled, data_layout="NHWC"))
+        output = known_output(window, (shape[1], shape[2]))
+        incoming = rng.standard_normal((shape[0], *output, shape[3])).astype("float32")
+        yield label, x, incoming, {**settings, **extra}
+        if i % 3 == 0:
+            x, incoming = from_nhwc(x, "NCHW"), from_nhwc(incoming, "NCHW")
+            yield f"{label} NCHW", x, incoming, {**settings, **extra, "data_layout": "NCHW"}
+
+
+def _max_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for label, x, _, settings in _cases(rng):
+        yield Sample((x,), settings, label=label)
+    x = np.full((1, 4, 4, 1), -np.inf, "float32")
+    x[0, 1, 1, 0], x[0, 3, 3, 0] = np.nan, -3.0
+    yield Sample((x,), {"kernel_size": 2}, differentiable=(), label="NaN and -inf")
+
+
+def _max_gradient_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for label, x, incoming, settings in _cases(rng):
+        yield Sample((incoming, x), settings, differentiable=(0,), label=label)
+    incoming = rng.standard_normal((1, 3, 3, 1)).astype("float32")
+    ties = np.zeros((1, 5, 5, 1), "float32")
+    settings = {"kernel_size": 3, "strides": 2, "padding": "TF_SAME"}
+    yield Sample((incoming, ties), settings, differentiable=(0,), label="ties")
+    low = np.full_like(ties, -np.inf)
+    yield Sample((incoming, low), settings, differentiable=(0,), label="all -inf")
+
+
+def _maximum_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for label, x, _, settings in _cases(rng):
+        values = rng.standard_normal(x.shape).astype("float32")
+        yield Sample((values, x), settings, differentiable=(0,), label=label)
+    values = rng.standard_normal((1, 5, 5, 1)).astype("float32")
+    settings = {"kernel_size": 3, "strides": 2, "padding": "TF_SAME"}
+    for label, fill in (("ties", 0.0), ("all -inf", -np.inf), ("NaN", np.nan)):
+        x = np.full_like(values, fill)
+        yield Sample((values, x), settings, differentiable=(0,), label=label)
+
+
+def _avg_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for label, x, _, settings in _cases(rng):
+        yield Sample((x,), settings, label=label)
+    for label, x, _, settings in _cases(rng, include_zero_pad_to_average=True):
+        if "same" in label or "explicit" in label:
+            yield Sample((x,), settings, label=f"{label} counting padding")
+
+
+def _avg_gradient_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for counted in (False, True):
+        for label, x, incoming, settings in _cases(rng, include_zero_pad_to_average=counted):
+            if not counted or "same" in label or "explicit" in label:
+                label = f"{label} counting padding" if counted else label
+                yield Sample((incoming, x), settings, differentiable=(0,), label=label)
+
+
+def _misuses(op: str) -> Any:
+    def misuses() -> Iterator[Misuse]:
+        def pool(
+            shape: tuple[int, ...], *settings: Any, dtype: str = "float32", **more: Any
+        ) -> Any:
+            return lambda g: getattr(g, op)(g.placeholder(shape, dtype), *settings, **more)
+
+        yield Misuse(pool((1, 2, 5, 1), 3), "covers 3 pixels of height, the source has 2")
+        yield Misuse(pool((4, 4, 1), 2), "source has rank 3")
+        yield Misuse(pool((1, 4, 4, 1), 0), "kernel_size=0")
+        yield Misuse(pool((1, 4, 4, 1), 2, (1, 2, 3)), "strides=")
+        yield Misuse(pool((1, 4, 4, 1), 2, padding="full"), "TF_SAME")
+        yield Misuse(
+            pool((1, 4, 4, 1), 2, 2, "explicit", ((2, 0), (0, 0))), "windows that see nothing else"
+        )
+        yield Misuse(pool((1, 4, 4, 1), 2, dtype="int32"), "needs floating point", DTypeError)
+
+    return misuses
+
+
+def _gradient_misuses(op: str) -> Any:
+    def misuses() -> Iterator[Misuse]:
+        yield Misuse(
+            lambda g: getattr(g, op)(g.placeholder((1, 4, 4, 1)), g.placeholder((1, 4, 4, 1)), 2),
+            r"expected: \(1, 2, 2, 1\)",
+        )
+
+    return misuses
+
+
+def _maximum_misuses() -> Iterator[Misuse]:
+    yield Misuse(
+        lambda g: g.max_pooling_2d_at_maximum(
+            g.placeholder((1, 2, 2, 1)), g.placeholder((1, 4, 4, 1)), 2
+        ),
+        "expected: equal shapes",
+    )
+
+
+MAX_POOLING_2D = OpDefinition(
+    "max_pooling_2d",
+    inputs=("source",),
+    infer=_infer,
+    reference=_max_reference,
+    gradient=_max_gradient,
+    mpsgraph="maxPooling2DWithSourceTensor:descriptor:name:",
+    samples=_max_samples,
+    misuses=_misuses("max_pooling_2d"),
+)
+MAX_POOLING_2D_GRADIENT = OpDefinition(
+    "max_pooling_2d_gradient",
+    inputs=("incoming", "source"),
+    infer=_gradient_infer,
+    reference=_max_gradient_reference,
+    gradient=_max_gradient_gradient,
+    mpsgraph="maxPooling2DGradientWithGradientTensor:sourceTensor:descriptor:name:",
+    samples=_max_gradient_samples,
+    misuses=_gradient_misuses("max_pooling_2d_gradient"),
+)
+MAX_POOLING_2D_AT_MAXIMUM = OpDefinition(
+    "max_pooling_2d_at_maximum",
+    inputs=("values", "source"),
+    infer=_maximum_infer,
+    reference=_maximum_reference,
+    gradient=_maximum_gradient,
+    decompose=_maximum_decompose,
+    samples=_maximum_samples,
+    misuses=_maximum_misuses,
+)
+AVG_POOLING_2D = OpDefinition(
+    "avg_pooling_2d",
+    inputs=("source",),
+    infer=lambda source, include_zero_pad_to_average, **rest: _infer(source, **rest),
+    reference=_avg_reference,
+    gradient=_avg_gradient,
+    mpsgraph="avgPooling2DWithSourceTensor:descriptor:name:",
+    samples=_avg_samples,
+    misuses=_misuses("avg_pooling_2d"),
+)
+AVG_POOLING_2D_GRADIENT = OpDefinition(
+    "avg_pooling_2d_gradient",
+    inputs=("incoming", "like"),
+    infer=lambda incoming, like, include_zero_pad_to_average, **rest: _gradient_infer(
+        incoming, like, **rest
+    ),
+    reference=_avg_gradient_reference,
+    gradient=_avg_gradient_gradient,
+    shape_only=(1,),
+    mpsgraph="avgPooling2DGradientWithGradientTensor:sourceTensor:descriptor:name:",
+    samples=_avg_gradient_samples,
+    misuses=_gradient_misuses("avg_pooling_2d_gradient"),
+)
+
+DEFINITIONS = (
+    MAX_POOLING_2D,
+    MAX_POOLING_2D_GRADIENT,
+    MAX_POOLING_2D_AT_MAXIMUM,
+    AVG_POOLING_2D,
+    AVG_POOLING_2D_GRADIENT,
+)
+
+
+def _attributes(
+    kernel_size: PairLike,
+    strides: PairLike | None,
+    padding: str,
+    explicit_padding: PadsLike,
+    data_layout: str,
+) -> dict[str, Any]:
+    kernel = as_pair(kernel_size, "kernel_size")
+    rest = window_attributes(
+        kernel if strides is None else strides, padding, explicit_padding, data_layout
+    )
+    return {"kernel_size": kernel, **rest}
+
+
+class PoolingOps(GraphCore):
+    """Maximum and average over a sliding window."""
+
+    def max_pooling_2d(
+        self,
+        source: Tensor,
+        kernel_size: PairLike,
+        strides: PairLike | None = None,
+        padding: str = "TF_VALID",
+        explicit_padding: PadsLike = NO_PADS,
+        data_layout: str = "NHWC",
+        name: str | None = None,
+    ) -> Tensor:
+        """The maximum over a window that slides over height and width.
+
+        Padding never wins; NaN does. The gradient goes to the first maximum in row-major order.
+
+        Args:
+            source: float tensor (batch, height, width, channels), or NCHW.
+            kernel_size: size of the window: one number, or (height, width).
+            strides: steps between two windows; None for `kernel_size`.
+            padding: ``"TF_VALID"``, ``"TF_SAME"`` or ``"explicit"``, as in `convolution_2d`.
+            explicit_padding: ((top, bottom), (left, right)), each less than the window.
+            data_layout: ``"NHWC"`` or ``"NCHW"``.
+            name: label in printed graphs and errors.
+
+        Returns:
+            Tensor (batch, output height, output width, channels), or NCHW.
+
+        Raises:
+            ShapeError: the rank is not 4, the window is larger than the padded source, or a setting
+                is none of those above.
+            DTypeError: `source` is not floating point.
+
+        Source: MPSGraph ``maxPooling2DWithSourceTensor:descriptor:name:``; Keras ``MaxPooling2D``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.placeholder((None, 32, 32, 3))
+            >>> graph.max_pooling_2d(x, 3, strides=2, padding="TF_SAME")
+            <Tensor 'max_pooling_2d' float32 (?, 16, 16, 3)>
+        """
+        return self._pool(
+            MAX_POOLING_2D,
+            (source,),
+            name,
+            {},
+            (kernel_size, strides, padding, explicit_padding, data_layout),
+        )
+
+    def max_pooling_2d_gradient(
+        self,
+        incoming: Tensor,
+        source: Tensor,
+        kernel_size: PairLike,
+        strides: PairLike | None = None,
+        padding: str = "TF_VALID",
+        explicit_padding: PadsLike = NO_PADS,
+        data_layout: str = "NHWC",
+        name: str | None = None,
+    ) -> Tensor:
+        """The gradient of `max_pooling_2d`: each of `incoming` added where its maximum stood.
+
+        Args:
+            incoming: gradient of the pooled tensor.
+            source: what was pooled.
+            kernel_size: that of the pooling, like all that follow.
+            strides: steps between two windows.
+            padding: padding style.
+            explicit_padding: ((top, bottom), (left, right)).
+            data_layout: ``"NHWC"`` or ``"NCHW"``.
+            name: label.
+
+        Source: MPSGraph ``maxPooling2DGradientWithGradientTensor:sourceTensor:descriptor:name:``.
+        """
+        return self._pool(
+            MAX_POOLING_2D_GRADIENT,
+            (incoming, source),
+            name,
+            {},
+            (kernel_size, strides, padding, explicit_padding, data_layout),
+        )
+
+    def max_pooling_2d_at_maximum(
+        self,
+        values: Tensor,
+        source: Tensor,
+        kernel_size: PairLike,
+        strides: PairLike | None = None,
+        padding: str = "TF_VALID",
+        explicit_padding: PadsLike = NO_PADS,
+        data_layout: str = "NHWC",
+        name: str | None = None,
+    ) -> Tensor:
+        """From each window, the one of `values` that stands where `source` has its first maximum.
+
+        It is what `max_pooling_2d_gradient` needs to be differentiated itself.
+
+        Args:
+            values: tensor of the shape of `source`.
+            source: what is pooled.
+            kernel_size: that of the pooling, like all that follow.
+            strides: steps between two windows.
+            padding: padding style.
+            explicit_padding: ((top, bottom), (left, right)).
+            data_layout: ``"NHWC"`` or ``"NCHW"``.
+            name: label.
+
+        Returns:
+            Tensor of the shape of the pooled one.
+        """
+        return self._pool(
+            MAX_POOLING_2D_AT_MAXIMUM,
+            (values, source),
+            name,
+            {},
+            (kernel_size, strides, padding, explicit_padding, data_layout),
+        )
+
+    def avg_pooling_2d(
+        self,
+        source: Tensor,
+        kernel_size: PairLike,
+        strides: PairLike | None = None,
+        padding: str = "TF_VALID",
+        explicit_padding: PadsLike = NO_PADS,
+        data_layout: str = "NHWC",
+        include_zero_pad_to_average: bool = False,
+        name: str | None = None,
+    ) -> Tensor:
+        """The average over a window that slides over height and width.
+
+        Args:
+            source: float tensor (batch, height, width, channels), or NCHW.
+            kernel_size: size of the window: one number, or (height, width).
+            strides: steps between two windows; None for `kernel_size`.
+            padding: ``"TF_VALID"``, ``"TF_SAME"`` or ``"explicit"``, as in `convolution_2d`.
+            explicit_padding: ((top, bottom), (left, right)), each less than the window.
+            data_layout: ``"NHWC"`` or ``"NCHW"``.
+            include_zero_pad_to_average: divide by the whole window, not by the pixels it sees.
+            name: label in printed graphs and errors.
+
+        Returns:
+            Tensor (batch, output height, output width, channels), or NCHW.
+
+        Raises:
+            ShapeError: the rank is not 4, the window is larger than the padded source, or a setting
+                is none of those above.
+            DTypeError: `source` is not floating point.
+
+        Source: MPSGraph ``avgPooling2DWithSourceTensor:descriptor:name:``; Keras
+        ``AveragePooling2D``.
+
+        Example:
+            >>> import numpy as np
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.constant(np.arange(9, dtype="float32").reshape(1, 3, 3, 1))
+            >>> y = graph.avg_pooling_2d(x, 2, padding="TF_SAME")
+            >>> graph.run(targets=[y])[0].reshape(2, 2)
+            array([[2. , 3.5],
+                   [6.5, 8. ]], dtype=float32)
+        """
+        return self._pool(
+            AVG_POOLING_2D,
+            (source,),
+            name,
+            {"include_zero_pad_to_average": bool(include_zero_pad_to_average)},
+            (kernel_size, strides, padding, explicit_padding, data_layout),
+        )
+
+    def avg_pooling_2d_gradient(
+        self,
+        incoming: Tensor,
+        like: Tensor,
+        kernel_size: PairLike,
+        strides: PairLike | None = None,
+        padding: str = "TF_VALID",
+        explicit_padding: PadsLike = NO_PADS,
+        data_layout: str = "NHWC",
+        include_zero_pad_to_average: bool = False,
+        name: str | None = None,
+    ) -> Tensor:
+        """The gradient of `avg_pooling_2d`: each of `incoming` shared out among its window.
+
+        Args:
+            incoming: gradient of the pooled tensor.
+            like: a tensor of the shape of what was pooled, which is all that is read of it.
+            kernel_size: that of the pooling, like all that follow.
+            strides: steps between two windows.
+            padding: padding style.
+            explicit_padding: ((top, bottom), (left, right)).
+            data_layout: ``"NHWC"`` or ``"NCHW"``.
+            include_zero_pad_to_average: what the average divided by.
+            name: label.
+
+        Source: MPSGraph ``avgPooling2DGradientWithGradientTensor:sourceTensor:descriptor:name:``.
+        """
+        return self._pool(
+            AVG_POOLING_2D_GRADIENT,
+            (incoming, like),
+            name,
+            {"include_zero_pad_to_average": bool(include_zero_pad_to_average)},
+            (kernel_size, strides, padding, explicit_padding, data_layout),
+        )
+
+    def _pool(
+        self,
+        definition: OpDefinition,
+        inputs: tuple[Tensor, ...],
+        name: str | None,
+        extra: dict[str, Any],
+        settings: tuple[PairLike, PairLike | None, str, PadsLike, str],
+    ) -> Tensor:
+        attributes = checked(self, definition, inputs, name, lambda: _attributes(*settings))
+        return self._one(definition, inputs, {**attributes, **extra}, name=name)
