@@ -1,0 +1,180 @@
+"""The CPU engine as a device: compile, plan, run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from stepgraph.backends.cpu.kernels.library import addresses
+from stepgraph.backends.cpu.lower import LOWERINGS, Lowering
+from stepgraph.backends.cpu.memory import Arena
+from stepgraph.backends.cpu.native.pool import Pool, default_threads, shared_pool
+from stepgraph.backends.cpu.native.pool import Program as NativeProgram
+from stepgraph.backends.cpu.plan import At, Buffer, KernelStep, PythonStep, Step
+from stepgraph.backends.cpu.state import CpuState
+from stepgraph.compiler.pipeline import PASSES, compile_program
+from stepgraph.compiler.program import Program
+from stepgraph.errors import GraphError, describe, nearest
+from stepgraph.graph.definition import Array, OpDefinition
+from stepgraph.graph.graph import Graph
+from stepgraph.graph.operation import Operation
+from stepgraph.graph.shapes import Shape
+from stepgraph.graph.tensor import Tensor, Variable
+
+# What this engine does beside the passes every device gets; each can be switched off by name.
+OWN_PASSES = ("fuse", "layout", "in_place", "share_memory")
+
+# Composites that run faster spelled out, because the parts fuse with what stands around them.
+SPELLED_OUT = (
+    *("mean", "variance", "normalize", "layer_normalization", "batch_normalization"),
+    *("normalization_gradient", "normalization_gamma_gradient", "normalization_beta_gradient"),
+    *("stochastic_gradient_descent", "adam"),
+)
+
+
+def supports(definition: OpDefinition) -> bool:
+    """Whether an op is lowered as it stands; others with a decomposition are spelled out."""
+    if definition.name in SPELLED_OUT:
+        return False
+    return definition.name in LOWERINGS or definition.elementwise or definition.reference is not None
+
+
+class CpuRunner:
+    """A program with its memory and launches, ready to run."""
+
+    def __init__(
+        self, program: Program, state: CpuState, pool: Pool, disable: Collection[str]
+    ) -> None:
+        self.program = program
+        self._pool = pool
+        lowering = Lowering(program, state.buffer, disable, pool.threads)
+        self.steps: list[Step] = lowering.steps
+        self._feeds = lowering.feeds
+        self._targets = lowering.targets
+        self.arena = Arena(
+            self.steps,
+            [*self._feeds.values(), *self._targets],
+            share="share_memory" not in disable,
+        )
+        self._native = self._load()
+
+    def _load(self) -> NativeProgram:
+        native = NativeProgram()
+        kernels = [s for s in self.steps if isinstance(s, KernelStep)]
+        table = addresses([s.source for s in kernels if s.source is not None])
+        for step in self.steps:
+            if isinstance(step, PythonStep):
+                native.call(step.run)
+                continue
+            assert isinstance(step, KernelStep)
+            assert step.source is not None
+            layout, address = table[step.source][step.kernel]
+            values = {name: _number(value) for name, value in step.arguments.items()}
+            native.launch(address, layout.pack(**values), step.tasks, step.name)
+        return native
+
+    @property
+    def planned_bytes(self) -> int:
+        """Memory planned for intermediate values and feeds."""
+        return self.arena.nbytes
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """Runs once."""
+        for name, buffer in self._feeds.items():
+            value = feeds[name]
+            buffer.flat()[: buffer.count] = value.reshape(-1)
+        self._pool.run(self._native)
+        return [b.flat()[: b.count].reshape(b.shape).copy() for b in self._targets]
+
+    def profile(self, feeds: Mapping[str, Array]) -> list[tuple[Step, float]]:
+        """Runs once, step by step: each step with the seconds it took."""
+        for name, buffer in self._feeds.items():
+            buffer.flat()[: buffer.count] = feeds[name].reshape(-1)
+        times = self._pool.profile(self._native)
+        return [(step, seconds) for step, (_, seconds) in zip(self.steps, times, strict=True)]
+
+    def describe(self) -> str:
+        """The steps, the buffers they touch, the planned memory."""
+        lines = [f"program {self.program.graph.name} on cpu, {self._pool.threads} threads"]
+        for step in self.steps:
+            reads = ", ".join(f"{b.name}:{b.layout}" for b in step.reads)
+            writes = ", ".join(f"{b.name}:{b.layout}" for b in step.writes)
+            tasks = f" x{step.tasks}" if isinstance(step, KernelStep) else ""
+            lines.append(f"  {writes} <- {step.name}{tasks}({reads})")
+        python = sum(isinstance(s, PythonStep) for s in self.steps)
+        lines.append(f"  {len(self.steps) - python} launches, {python} Python steps")
+        lines.append(
+            f"  arena {self.arena.nbytes / 1e6:.1f} MB (without sharing {self.arena.naive / 1e6:.1f} MB)"
+        )
+        return "\n".join(lines)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, Buffer):
+        value = At(value)
+    if isinstance(value, At):
+        flat = value.buffer.flat()
+        return flat.ctypes.data + value.offset * flat.itemsize
+    number: float = value
+    return number
+
+
+class CpuDevice:
+    """This machine's processor."""
+
+    name = "cpu"
+
+    def unavailable(self) -> str | None:
+        """llvmlite is imported by this module, so it is there."""
+        return None
+
+    def summary(self) -> str:
+        """One line for people."""
+        from stepgraph.backends.cpu.native.target import host_target
+
+        target = host_target()
+        return f"{target.cpu}, {target.vector_bits}-bit vectors, {default_threads()} threads"
+
+    def new_state(self, variables: Mapping[str, Variable], variant: str) -> CpuState:
+        """Fresh values."""
+        if variant:
+            raise GraphError(describe("device", f"'cpu' has no variant '{variant}'"))
+        return CpuState(variables)
+
+    def prepare(
+        self,
+        graph: Graph,
+        feeds: Mapping[Tensor, Shape],
+        targets: Sequence[Tensor],
+        operations: Sequence[Operation],
+        values: Mapping[str, Array],
+        state: Any,
+        variant: str,
+        *,
+        disable: Sequence[str] = (),
+        threads: int | None = None,
+    ) -> CpuRunner:
+        """Compiles; see `Graph.compile`."""
+        for name in disable:
+            if name not in PASSES and name not in OWN_PASSES:
+                known = [*PASSES, *OWN_PASSES]
+                raise GraphError(describe("disable", f"no pass '{name}'", fix=nearest(name, known)))
+        program = compile_program(
+            graph,
+            feeds,
+            targets,
+            operations,
+            values=values,
+            supports=supports,
+            disable=[name for name in disable if name in PASSES],
+        )
+        return CpuRunner(program, state, _pool(threads), disable)
+
+
+@functools.cache
+def _pool(threads: int | None) -> Pool:
+    return shared_pool() if threads is None else Pool(threads)
+
+
+DEVICE = CpuDevice()

@@ -1,0 +1,1 @@
+"""Native kernels beyond products: fused loops, pooling, softmax, random numbers."""

@@ -1,0 +1,147 @@
+"""The lowered program: buffers, and steps that read and write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stepgraph.backends.cpu.layouts import LANES, Layout
+from stepgraph.graph.definition import Array
+from stepgraph.graph.dtypes import DType
+
+
+@dataclass(eq=False)
+class Buffer:
+    """A place for one tensor.
+
+    Attributes:
+        shape: logical shape.
+        dtype: element type.
+        layout: how the elements lie.
+        name: the tensor's, for people.
+        kind: ``arena`` (planned), ``state`` (a variable), ``constant``, ``feed``, ``view`` (of `base`).
+        storage: the elements, flat; set when memory is planned.
+        base: whose memory a view shares.
+    """
+
+    shape: tuple[int, ...]
+    dtype: DType
+    layout: Layout
+    name: str
+    kind: str = "arena"
+    storage: Array | None = None
+    base: Buffer | None = None
+
+    @property
+    def root(self) -> Buffer:
+        """The buffer whose memory this is."""
+        return self.base.root if self.base is not None else self
+
+    @property
+    def count(self) -> int:
+        """Elements stored."""
+        return self.layout.count(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes stored, with room for a last vector of 16 lanes to be read whole."""
+        return -(-self.count * self.dtype.size // 64) * 64 + LANES * self.dtype.size
+
+    def flat(self) -> Array:
+        """The elements stored."""
+        storage = self.root.storage
+        assert storage is not None, self.name
+        return storage
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.dtype} {self.shape} {self.layout}>"
+
+
+@dataclass(eq=False)
+class Step:
+    """Something done in a run.
+
+    Attributes:
+        name: for people and profiles.
+        reads: buffers read.
+        writes: buffers written.
+        aliases: buffers read that the first written one may take over, element by element.
+        accumulates: whether what is written must hold its old value before.
+        flops: floating-point operations, for profiles.
+    """
+
+    name: str
+    reads: list[Buffer]
+    writes: list[Buffer]
+    aliases: tuple[Buffer, ...] = ()
+    accumulates: bool = False
+    flops: int = 0
+
+
+@dataclass(eq=False)
+class KernelStep(Step):
+    """A launch of a native kernel.
+
+    Attributes:
+        source: what makes the kernel's module.
+        kernel: its name there.
+        arguments: name to number, or to a `Buffer` whose address is meant (optionally offset in bytes).
+        tasks: how many.
+    """
+
+    source: KernelSource | None = None
+    kernel: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    tasks: int = 1
+
+
+@dataclass(eq=False)
+class PythonStep(Step):
+    """A call into Python between launches: what has no kernel."""
+
+    function: Callable[[Sequence[Array]], Sequence[Array]] | None = None
+
+    def run(self) -> None:
+        """Unpacks the inputs, computes, packs the outputs."""
+        assert self.function is not None
+        inputs = [b.layout.unpack(b.flat()[: b.count], b.shape) for b in self.reads]
+        with np.errstate(all="ignore"):
+            outputs = self.function(inputs)
+        for buffer, value in zip(self.writes, outputs, strict=True):
+            packed = buffer.layout.pack(np.asarray(value, buffer.dtype.numpy))
+            buffer.flat()[: buffer.count] = packed
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """A module of kernels that can be built when needed.
+
+    Attributes:
+        key: identifies the module's contents; equal keys make equal code.
+        build: makes the module.
+    """
+
+    key: Any
+    build: Callable[[], Any]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KernelSource) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@dataclass(frozen=True)
+class At:
+    """An address inside a buffer, as a kernel argument.
+
+    Attributes:
+        buffer: which.
+        offset: elements from its start.
+    """
+
+    buffer: Buffer
+    offset: int = 0

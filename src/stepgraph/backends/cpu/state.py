@@ -1,0 +1,76 @@
+"""Variables in the engine's own layouts, kept so between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from stepgraph.backends.cpu.layouts import ROWS, Layout
+from stepgraph.backends.cpu.plan import Buffer
+from stepgraph.errors import ShapeError, describe
+from stepgraph.graph.definition import Array
+from stepgraph.graph.dtypes import DType
+from stepgraph.graph.shapes import format_shape, known_shape
+from stepgraph.graph.tensor import Variable
+
+
+class CpuState:
+    """The values of one graph's variables.
+
+    A variable's layout is chosen by the first executable that uses it and kept, so that executables of
+    one graph (training, evaluation) share its memory.
+    """
+
+    def __init__(self, variables: Mapping[str, Variable]) -> None:
+        self._variables = variables
+        self._buffers: dict[str, Buffer] = {}
+        self._pending: dict[str, Array] = {}
+
+    def buffer(self, name: str, layout: Layout, shape: tuple[int, ...], dtype: DType) -> Buffer:
+        """The variable's memory; in `layout` if it is used for the first time."""
+        if name not in self._buffers:
+            buffer = Buffer(shape, dtype, layout, name, "state")
+            raw = np.zeros(buffer.nbytes + 64, np.uint8)
+            start = -raw.ctypes.data % 64
+            size = buffer.nbytes // dtype.size * dtype.size
+            buffer.storage = raw[start : start + size].view(dtype.numpy)
+            self._buffers[name] = buffer
+            value = self._pending.pop(name, None)
+            self._store(buffer, self._variables[name].initial if value is None else value)
+        return self._buffers[name]
+
+    def read(self, name: str) -> Array:
+        """A copy of a variable's value, row-major."""
+        buffer = self._buffers.get(name)
+        if buffer is None:
+            return np.array(self._pending.get(name, self._variables[name].initial))
+        return np.array(buffer.layout.unpack(buffer.flat()[: buffer.count], buffer.shape))
+
+    def write(self, name: str, value: Array) -> None:
+        """Gives a variable a value of its shape."""
+        variable = self._variables[name]
+        array = np.asarray(value)
+        if array.shape != variable.shape:
+            raise ShapeError(
+                describe(
+                    "set_value",
+                    f"variable '{name}' has shape {format_shape(variable.shape)}, "
+                    f"the value {format_shape(array.shape)}",
+                )
+            )
+        array = array.astype(variable.dtype.numpy)
+        if name in self._buffers:
+            self._store(self._buffers[name], array)
+        else:
+            self._pending[name] = array
+
+    def _store(self, buffer: Buffer, value: Array) -> None:
+        packed = buffer.layout.pack(np.asarray(value, buffer.dtype.numpy))
+        buffer.flat()[: buffer.count] = packed
+
+    def planned(self, name: str) -> tuple[tuple[int, ...], Layout]:
+        """Shape and layout of a variable, for people."""
+        buffer = self._buffers.get(name)
+        shape = known_shape(self._variables[name].shape)
+        return shape, buffer.layout if buffer else ROWS
