@@ -13,6 +13,7 @@ from stepgraph.graph.ops.activation import ActivationOps
 from stepgraph.graph.ops.arithmetic import ArithmeticOps
 from stepgraph.graph.ops.control_flow import ControlFlowOps
 from stepgraph.graph.ops.convolution import ConvolutionOps
+from stepgraph.graph.ops.gather import GatherOps
 from stepgraph.graph.ops.joining import JoiningOps
 from stepgraph.graph.ops.like import LikeOps
 from stepgraph.graph.ops.loss import LossOps
@@ -23,6 +24,7 @@ from stepgraph.graph.ops.optimizer import OptimizerOps
 from stepgraph.graph.ops.padding import PaddingOps
 from stepgraph.graph.ops.pooling import PoolingOps
 from stepgraph.graph.ops.reduction import ReductionOps
+from stepgraph.graph.ops.scatter_nd import ScatterNdOps
 from stepgraph.graph.ops.slicing import SlicingOps
 from stepgraph.graph.ops.tensor_shape import TensorShapeOps
 from stepgraph.graph.tensor import Tensor, Variable
@@ -40,6 +42,7 @@ class Graph(
     ArithmeticOps,
     ControlFlowOps,
     ConvolutionOps,
+    GatherOps,
     JoiningOps,
     LikeOps,
     LossOps,
@@ -50,6 +53,7 @@ class Graph(
     PaddingOps,
     PoolingOps,
     ReductionOps,
+    ScatterNdOps,
     SlicingOps,
     TensorShapeOps,
 ):

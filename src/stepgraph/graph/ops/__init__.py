@@ -10,6 +10,7 @@ from stepgraph.graph.ops import (
     arithmetic,
     control_flow,
     convolution,
+    gather,
     joining,
     like,
     loss,
@@ -20,6 +21,7 @@ from stepgraph.graph.ops import (
     padding,
     pooling,
     reduction,
+    scatter_nd,
     slicing,
     tensor_shape,
 )
@@ -41,6 +43,8 @@ FAMILIES: tuple[ModuleType, ...] = (
     loss,
     optimizer,
     pooling,
+    gather,
+    scatter_nd,
 )
 
 
