@@ -70,7 +70,9 @@ def _cumulative(x, axis, exclusive=False, reverse=False):
         values = values.flip(axis)
     total = torch.cumsum(values, axis, dtype=values.dtype)
     if exclusive:
-        total = torch.cat([torch.zeros_like(total.narrow(axis, 0, min(1, x.shape[axis]))), total], axis)
+        total = torch.cat(
+            [torch.zeros_like(total.narrow(axis, 0, min(1, x.shape[axis]))), total], axis
+        )
         total = total.narrow(axis, 0, x.shape[axis])
     return (total.flip(axis) if reverse else total).numpy()
 

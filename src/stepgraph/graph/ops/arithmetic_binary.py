@@ -1,4 +1,4 @@
-"""Ops of two numbers, and clamp (MPSGraphArithmeticOps): sums, products, remainders, powers, extremes."""
+"""Ops of two numbers, and clamp (MPSGraphArithmeticOps): sums, products, remainders, powers."""
 
 from __future__ import annotations
 
@@ -92,7 +92,10 @@ def _remainder_samples(rng: np.random.Generator) -> Iterator[Sample]:
     yield from _remainders(rng)
     a = np.array([5.5, -5.5, 5.5, -5.5, 6.0, -6.0], "float32")
     yield Sample((a, np.array([2, 2, -2, -2, 4, 4], "float32")), label="signs")
-    hard = np.array([np.inf, 1.0, np.nan, 1.0, -1.0], "float32"), np.array([2, 0, 1, np.inf, np.inf])
+    hard = (
+        np.array([np.inf, 1.0, np.nan, 1.0, -1.0], "float32"),
+        np.array([2, 0, 1, np.inf, np.inf]),
+    )
     yield Sample((hard[0], hard[1].astype("float32")), differentiable=(), label="special values")
 
 
@@ -113,19 +116,31 @@ def _floor_division_samples(rng: np.random.Generator) -> Iterator[Sample]:
 
 
 DEFINITIONS: tuple[OpDefinition, ...] = (
-    binary("addition", "additionWithPrimaryTensor:secondaryTensor:name:", np.add, lambda g, a, b, y, grad: (grad, grad), _numbers),
-    binary("subtraction", "subtractionWithPrimaryTensor:secondaryTensor:name:", np.subtract, lambda g, a, b, y, grad: (grad, -grad), _numbers),
-    binary("multiplication", "multiplicationWithPrimaryTensor:secondaryTensor:name:", np.multiply, _multiplication_rule, _numbers),
-    binary("division", "divisionWithPrimaryTensor:secondaryTensor:name:", np.divide, _division_rule, _divisors, kind="float"),
-    binary("division_no_nan", "divisionNoNaNWithPrimaryTensor:secondaryTensor:name:", _division_no_nan, _division_no_nan_rule, _divisors, kind="float", decompose=_division_no_nan_decompose),
+    binary("addition", "addition", np.add, lambda g, a, b, y, grad: (grad, grad), _numbers),
+    binary(
+        "subtraction", "subtraction", np.subtract, lambda g, a, b, y, grad: (grad, -grad), _numbers
+    ),
+    binary("multiplication", "multiplication", np.multiply, _multiplication_rule, _numbers),
+    binary("division", "division", np.divide, _division_rule, _divisors, kind="float"),
+    binary(
+        "division_no_nan",
+        "divisionNoNaN",
+        _division_no_nan,
+        _division_no_nan_rule,
+        _divisors,
+        kind="float",
+        decompose=_division_no_nan_decompose,
+    ),
     binary("floor_division", "", _floor_division, None, _floor_division_samples),
-    binary("modulo", "moduloWithPrimaryTensor:secondaryTensor:name:", np.fmod, _remainder_rule, _remainder_samples),
-    binary("floor_modulo", "floorModuloWithPrimaryTensor:secondaryTensor:name:", np.mod, _remainder_rule, _remainder_samples),
-    binary("power", "powerWithPrimaryTensor:secondaryTensor:name:", np.power, _power_rule, _power_samples, kind="float"),
-    binary("minimum", "minimumWithNaNPropagationWithPrimaryTensor:secondaryTensor:name:", np.minimum, _extreme_rule, _extremes),
-    binary("maximum", "maximumWithNaNPropagationWithPrimaryTensor:secondaryTensor:name:", np.maximum, _extreme_rule, _extremes),
-    binary("atan2", "atan2WithPrimaryTensor:secondaryTensor:name:", np.arctan2, _atan2_rule, pairs_between(0.3, 2.0, -2.0, 2.0), kind="float"),
-)  # fmt: skip
+    binary("modulo", "modulo", np.fmod, _remainder_rule, _remainder_samples),
+    binary("floor_modulo", "floorModulo", np.mod, _remainder_rule, _remainder_samples),
+    binary("power", "power", np.power, _power_rule, _power_samples, kind="float"),
+    binary("minimum", "minimumWithNaNPropagation", np.minimum, _extreme_rule, _extremes),
+    binary("maximum", "maximumWithNaNPropagation", np.maximum, _extreme_rule, _extremes),
+    binary(
+        "atan2", "atan2", np.arctan2, _atan2_rule, pairs_between(0.3, 2.0, -2.0, 2.0), kind="float"
+    ),
+)
 
 _TABLE = {definition.name: definition for definition in DEFINITIONS}
 
@@ -193,10 +208,14 @@ DEFINITIONS = (*DEFINITIONS, CLAMP)
 class BinaryOps(GraphCore):
     """Ops of two numbers, element by element, with NumPy's broadcasting."""
 
-    def _binary(self, op: str, primary: TensorLike, secondary: TensorLike, name: str | None) -> Tensor:
+    def _binary(
+        self, op: str, primary: TensorLike, secondary: TensorLike, name: str | None
+    ) -> Tensor:
         return self._one(_TABLE[op], self._pair(primary, secondary), name=name)
 
-    def addition(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def addition(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """``primary + secondary``, also written so.
 
         Args:
@@ -223,21 +242,27 @@ class BinaryOps(GraphCore):
         """
         return self._binary("addition", primary, secondary, name)
 
-    def subtraction(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def subtraction(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """``primary - secondary``; see `addition`.
 
         Source: MPSGraph ``subtractionWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._binary("subtraction", primary, secondary, name)
 
-    def multiplication(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def multiplication(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """``primary * secondary``, element by element; see `addition`.
 
         Source: MPSGraph ``multiplicationWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._binary("multiplication", primary, secondary, name)
 
-    def division(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def division(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """``primary / secondary`` of floats; infinite or NaN where `secondary` is 0.
 
         Raises:
@@ -247,7 +272,9 @@ class BinaryOps(GraphCore):
         """
         return self._binary("division", primary, secondary, name)
 
-    def division_no_nan(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def division_no_nan(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """``primary / secondary``, but 0 where `secondary` is 0.
 
         Source: MPSGraph ``divisionNoNaNWithPrimaryTensor:secondaryTensor:name:``.
@@ -261,7 +288,9 @@ class BinaryOps(GraphCore):
         """
         return self._binary("division_no_nan", primary, secondary, name)
 
-    def floor_division(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def floor_division(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """``primary / secondary`` rounded down, of floats or integers.
 
         An integer divided by 0 gives 0, and the lowest integer divided by -1 itself, as in NumPy.
@@ -271,7 +300,7 @@ class BinaryOps(GraphCore):
         return self._binary("floor_division", primary, secondary, name)
 
     def modulo(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
-        """The remainder of a division rounded toward 0: it has the sign of `primary` (C's ``fmod``).
+        """The remainder of a division rounded toward 0, signed as `primary` (C's ``fmod``).
 
         Of integers it is 0 where `secondary` is 0.
 
@@ -286,8 +315,10 @@ class BinaryOps(GraphCore):
         """
         return self._binary("modulo", primary, secondary, name)
 
-    def floor_modulo(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
-        """The remainder of a division rounded down: it has the sign of `secondary` (Python's ``%``).
+    def floor_modulo(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
+        """The remainder of a division rounded down, signed as `secondary` (Python's ``%``).
 
         Of integers it is 0 where `secondary` is 0.
 
@@ -296,7 +327,7 @@ class BinaryOps(GraphCore):
         return self._binary("floor_modulo", primary, secondary, name)
 
     def power(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
-        """`primary` to the power of `secondary`, of floats; NaN for a fraction of a negative number.
+        """`primary` to the power of `secondary`, of floats; NaN for a root of a negative number.
 
         The gradient of the exponent where the base is 0 is 0, and NaN where it is negative.
 
@@ -304,14 +335,18 @@ class BinaryOps(GraphCore):
         """
         return self._binary("power", primary, secondary, name)
 
-    def minimum(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def minimum(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """The smaller of two; NaN if either is. Equal ones share the gradient half and half.
 
         Source: MPSGraph ``minimumWithNaNPropagationWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._binary("minimum", primary, secondary, name)
 
-    def maximum(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def maximum(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """The larger of two; NaN if either is. Equal ones share the gradient half and half.
 
         Source: MPSGraph ``maximumWithNaNPropagationWithPrimaryTensor:secondaryTensor:name:``.

@@ -1,4 +1,4 @@
-"""What the element-by-element ops share: inference by kind of dtype, gradient rules, samples, misuses."""
+"""What element-by-element ops share: inference by kind of dtype, gradients, samples, misuses."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ def unary(
     to_bool: bool = False,
     decompose: Callable[..., Tensor] | None = None,
 ) -> OpDefinition:
-    """An op of one tensor, element by element. Without a rule its gradient is zero everywhere."""
+    """An op of one tensor, element by element. Without a rule its gradient is zero everywhere.
+
+    `mpsgraph` is how its selector begins.
+    """
 
     def infer(x: Spec) -> Spec:
         require_kind(kind, x)
@@ -71,15 +74,14 @@ def unary(
         return np.asarray(reference(x), bool if to_bool else x.dtype)
 
     def gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-        assert rule is not None and grads[0] is not None
+        assert rule is not None
+        assert grads[0] is not None
         return [rule(op.graph, op.inputs[0], op.output, grads[0])]
 
     def misuses() -> Iterator[Misuse]:
         _, words, wrong = KINDS[kind]
         if words:
-            yield Misuse(
-                lambda g: getattr(g, name)(g.placeholder((3,), wrong)), words, DTypeError
-            )
+            yield Misuse(lambda g: getattr(g, name)(g.placeholder((3,), wrong)), words, DTypeError)
         else:
             yield Misuse(lambda g: getattr(g, name)(0.5), "where a tensor is due", DTypeError)
 
@@ -92,7 +94,7 @@ def unary(
         not_differentiable="" if rule else "discrete",
         decompose=decompose,
         elementwise=True,
-        mpsgraph=mpsgraph,
+        mpsgraph=mpsgraph and f"{mpsgraph}WithTensor:name:",
         samples=samples,
         misuses=misuses,
     )
@@ -109,7 +111,7 @@ def binary(
     to_bool: bool = False,
     decompose: Callable[..., Tensor] | None = None,
 ) -> OpDefinition:
-    """An op of two tensors with NumPy's broadcasting, element by element."""
+    """As `unary`, of two tensors with NumPy's broadcasting."""
 
     def infer(primary: Spec, secondary: Spec) -> Spec:
         require_kind(kind, primary, secondary)
@@ -121,7 +123,8 @@ def binary(
         return np.asarray(reference(primary, secondary), bool if to_bool else primary.dtype)
 
     def gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-        assert rule is not None and grads[0] is not None
+        assert rule is not None
+        assert grads[0] is not None
         return rule(op.graph, op.inputs[0], op.inputs[1], op.output, grads[0])
 
     def misuses() -> Iterator[Misuse]:
@@ -147,7 +150,7 @@ def binary(
         not_differentiable="" if rule else "discrete",
         decompose=decompose,
         elementwise=True,
-        mpsgraph=mpsgraph,
+        mpsgraph=mpsgraph and f"{mpsgraph}WithPrimaryTensor:secondaryTensor:name:",
         samples=samples,
         misuses=misuses,
     )
@@ -176,7 +179,7 @@ def values_between(
 
 
 def apart_from(*kinks: float) -> Samples:
-    """As `values_between` -3 and 3, but nothing nearer than 0.1 to a place where the slope jumps."""
+    """As `values_between` -3 and 3, but nothing within 0.1 of a place where the slope jumps."""
 
     def samples(rng: np.random.Generator) -> Iterator[Sample]:
         x = rng.uniform(-3, 3, (4, 5))

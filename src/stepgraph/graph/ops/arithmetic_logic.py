@@ -54,30 +54,93 @@ def _long_shift_samples(rng: np.random.Generator) -> Iterator[Sample]:
 
 
 DEFINITIONS: tuple[OpDefinition, ...] = (
-    binary("equal", "equalWithPrimaryTensor:secondaryTensor:name:", np.equal, None, _equality_samples, kind="any", to_bool=True),
-    binary("not_equal", "notEqualWithPrimaryTensor:secondaryTensor:name:", np.not_equal, None, _equality_samples, kind="any", to_bool=True),
-    binary("less_than", "lessThanWithPrimaryTensor:secondaryTensor:name:", np.less, None, tied_pairs, to_bool=True),
-    binary("less_than_or_equal_to", "lessThanOrEqualToWithPrimaryTensor:secondaryTensor:name:", np.less_equal, None, tied_pairs, to_bool=True),
-    binary("greater_than", "greaterThanWithPrimaryTensor:secondaryTensor:name:", np.greater, None, tied_pairs, to_bool=True),
-    binary("greater_than_or_equal_to", "greaterThanOrEqualToWithPrimaryTensor:secondaryTensor:name:", np.greater_equal, None, tied_pairs, to_bool=True),
-    binary("logical_and", "logicalANDWithPrimaryTensor:secondaryTensor:name:", np.logical_and, None, bool_pairs, kind="bool", to_bool=True),
-    binary("logical_or", "logicalORWithPrimaryTensor:secondaryTensor:name:", np.logical_or, None, bool_pairs, kind="bool", to_bool=True),
-    binary("logical_nand", "logicalNANDWithPrimaryTensor:secondaryTensor:name:", lambda a, b: ~(a & b), None, bool_pairs, kind="bool", to_bool=True, decompose=lambda graph, primary, secondary: ~(primary & secondary)),
-    binary("logical_nor", "logicalNORWithPrimaryTensor:secondaryTensor:name:", lambda a, b: ~(a | b), None, bool_pairs, kind="bool", to_bool=True, decompose=lambda graph, primary, secondary: ~(primary | secondary)),
-    binary("logical_xor", "logicalXORWithPrimaryTensor:secondaryTensor:name:", np.logical_xor, None, bool_pairs, kind="bool", to_bool=True),
-    binary("logical_xnor", "logicalXNORWithPrimaryTensor:secondaryTensor:name:", lambda a, b: ~(a ^ b), None, bool_pairs, kind="bool", to_bool=True, decompose=lambda graph, primary, secondary: ~(primary ^ secondary)),
-    unary("logical_not", "notWithTensor:name:", np.logical_not, None, _truths, kind="bool", to_bool=True),
-    unary("is_infinite", "isInfiniteWithTensor:name:", np.isinf, None, _tested, to_bool=True),
-    unary("is_finite", "isFiniteWithTensor:name:", np.isfinite, None, _tested, to_bool=True),
-    unary("is_nan", "isNaNWithTensor:name:", np.isnan, None, _tested, to_bool=True),
-    unary("signbit", "signbitWithTensor:name:", np.signbit, None, listed(0.0, -0.0, 1.5, -1.5, np.inf, -np.inf), to_bool=True),
-    unary("bitwise_not", "bitwiseNOTWithTensor:name:", np.invert, None, _integer_samples, kind="integer"),
-    binary("bitwise_and", "bitwiseANDWithPrimaryTensor:secondaryTensor:name:", np.bitwise_and, None, _bits, kind="integer"),
-    binary("bitwise_or", "bitwiseORWithPrimaryTensor:secondaryTensor:name:", np.bitwise_or, None, _bits, kind="integer"),
-    binary("bitwise_xor", "bitwiseXORWithPrimaryTensor:secondaryTensor:name:", np.bitwise_xor, None, _bits, kind="integer"),
-    binary("bitwise_left_shift", "bitwiseLeftShiftWithPrimaryTensor:secondaryTensor:name:", np.left_shift, None, _long_shift_samples, kind="integer"),
-    binary("bitwise_right_shift", "bitwiseRightShiftWithPrimaryTensor:secondaryTensor:name:", np.right_shift, None, _long_shift_samples, kind="integer"),
-)  # fmt: skip
+    binary("equal", "equal", np.equal, None, _equality_samples, kind="any", to_bool=True),
+    binary(
+        "not_equal", "notEqual", np.not_equal, None, _equality_samples, kind="any", to_bool=True
+    ),
+    binary("less_than", "lessThan", np.less, None, tied_pairs, to_bool=True),
+    binary(
+        "less_than_or_equal_to", "lessThanOrEqualTo", np.less_equal, None, tied_pairs, to_bool=True
+    ),
+    binary("greater_than", "greaterThan", np.greater, None, tied_pairs, to_bool=True),
+    binary(
+        "greater_than_or_equal_to",
+        "greaterThanOrEqualTo",
+        np.greater_equal,
+        None,
+        tied_pairs,
+        to_bool=True,
+    ),
+    binary(
+        "logical_and", "logicalAND", np.logical_and, None, bool_pairs, kind="bool", to_bool=True
+    ),
+    binary("logical_or", "logicalOR", np.logical_or, None, bool_pairs, kind="bool", to_bool=True),
+    binary(
+        "logical_nand",
+        "logicalNAND",
+        lambda a, b: ~(a & b),
+        None,
+        bool_pairs,
+        kind="bool",
+        to_bool=True,
+        decompose=lambda graph, primary, secondary: ~(primary & secondary),
+    ),
+    binary(
+        "logical_nor",
+        "logicalNOR",
+        lambda a, b: ~(a | b),
+        None,
+        bool_pairs,
+        kind="bool",
+        to_bool=True,
+        decompose=lambda graph, primary, secondary: ~(primary | secondary),
+    ),
+    binary(
+        "logical_xor", "logicalXOR", np.logical_xor, None, bool_pairs, kind="bool", to_bool=True
+    ),
+    binary(
+        "logical_xnor",
+        "logicalXNOR",
+        lambda a, b: ~(a ^ b),
+        None,
+        bool_pairs,
+        kind="bool",
+        to_bool=True,
+        decompose=lambda graph, primary, secondary: ~(primary ^ secondary),
+    ),
+    unary("logical_not", "not", np.logical_not, None, _truths, kind="bool", to_bool=True),
+    unary("is_infinite", "isInfinite", np.isinf, None, _tested, to_bool=True),
+    unary("is_finite", "isFinite", np.isfinite, None, _tested, to_bool=True),
+    unary("is_nan", "isNaN", np.isnan, None, _tested, to_bool=True),
+    unary(
+        "signbit",
+        "signbit",
+        np.signbit,
+        None,
+        listed(0.0, -0.0, 1.5, -1.5, np.inf, -np.inf),
+        to_bool=True,
+    ),
+    unary("bitwise_not", "bitwiseNOT", np.invert, None, _integer_samples, kind="integer"),
+    binary("bitwise_and", "bitwiseAND", np.bitwise_and, None, _bits, kind="integer"),
+    binary("bitwise_or", "bitwiseOR", np.bitwise_or, None, _bits, kind="integer"),
+    binary("bitwise_xor", "bitwiseXOR", np.bitwise_xor, None, _bits, kind="integer"),
+    binary(
+        "bitwise_left_shift",
+        "bitwiseLeftShift",
+        np.left_shift,
+        None,
+        _long_shift_samples,
+        kind="integer",
+    ),
+    binary(
+        "bitwise_right_shift",
+        "bitwiseRightShift",
+        np.right_shift,
+        None,
+        _long_shift_samples,
+        kind="integer",
+    ),
+)
 
 _TABLE = {definition.name: definition for definition in DEFINITIONS}
 
@@ -121,14 +184,19 @@ def _select_samples(rng: np.random.Generator) -> Iterator[Sample]:
 
 
 def _select_misuses() -> Iterator[Misuse]:
-    yield Misuse(lambda g: g.select(g.placeholder((3,)), 1.0, 2.0), "predicate is float32", DTypeError)
     yield Misuse(
-        lambda g: g.select(g.placeholder((3,), "bool"), g.placeholder((3,)), g.placeholder((3,), "int32")),
+        lambda g: g.select(g.placeholder((3,)), 1.0, 2.0), "predicate is float32", DTypeError
+    )
+    yield Misuse(
+        lambda g: g.select(
+            g.placeholder((3,), "bool"), g.placeholder((3,)), g.placeholder((3,), "int32")
+        ),
         "different dtypes",
         DTypeError,
     )
     yield Misuse(
-        lambda g: g.select(g.placeholder((3,), "bool"), g.placeholder((2,)), 0.0), "do not broadcast"
+        lambda g: g.select(g.placeholder((3,), "bool"), g.placeholder((2,)), 0.0),
+        "do not broadcast",
     )
 
 
@@ -153,7 +221,9 @@ class LogicOps(GraphCore):
     def _test(self, op: str, x: Tensor, name: str | None) -> Tensor:
         return self._one(_TABLE[op], (x,), name=name)
 
-    def _logic(self, op: str, primary: TensorLike, secondary: TensorLike, name: str | None) -> Tensor:
+    def _logic(
+        self, op: str, primary: TensorLike, secondary: TensorLike, name: str | None
+    ) -> Tensor:
         return self._one(_TABLE[op], self._pair(primary, secondary), name=name)
 
     def equal(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
@@ -181,77 +251,99 @@ class LogicOps(GraphCore):
         """
         return self._logic("equal", primary, secondary, name)
 
-    def not_equal(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def not_equal(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """Where two tensors differ, as bool; NaN differs from everything.
 
         Source: MPSGraph ``notEqualWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("not_equal", primary, secondary, name)
 
-    def less_than(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def less_than(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """``primary < secondary`` as bool.
 
         Source: MPSGraph ``lessThanWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("less_than", primary, secondary, name)
 
-    def less_than_or_equal_to(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def less_than_or_equal_to(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """``primary <= secondary`` as bool.
 
         Source: MPSGraph ``lessThanOrEqualToWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("less_than_or_equal_to", primary, secondary, name)
 
-    def greater_than(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def greater_than(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """``primary > secondary`` as bool.
 
         Source: MPSGraph ``greaterThanWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("greater_than", primary, secondary, name)
 
-    def greater_than_or_equal_to(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def greater_than_or_equal_to(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """``primary >= secondary`` as bool.
 
         Source: MPSGraph ``greaterThanOrEqualToWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("greater_than_or_equal_to", primary, secondary, name)
 
-    def logical_and(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def logical_and(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """True where both are; of bool tensors.
 
         Source: MPSGraph ``logicalANDWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("logical_and", primary, secondary, name)
 
-    def logical_or(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def logical_or(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """True where either is; of bool tensors.
 
         Source: MPSGraph ``logicalORWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("logical_or", primary, secondary, name)
 
-    def logical_nand(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def logical_nand(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """False where both are true; of bool tensors.
 
         Source: MPSGraph ``logicalNANDWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("logical_nand", primary, secondary, name)
 
-    def logical_nor(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def logical_nor(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """True where neither is; of bool tensors.
 
         Source: MPSGraph ``logicalNORWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("logical_nor", primary, secondary, name)
 
-    def logical_xor(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def logical_xor(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """True where exactly one is; of bool tensors.
 
         Source: MPSGraph ``logicalXORWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("logical_xor", primary, secondary, name)
 
-    def logical_xnor(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def logical_xnor(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """True where both are alike; of bool tensors.
 
         Source: MPSGraph ``logicalXNORWithPrimaryTensor:secondaryTensor:name:``.
@@ -267,7 +359,10 @@ class LogicOps(GraphCore):
         return self._test("is_infinite", x, name)
 
     def is_finite(self, x: Tensor, name: str | None = None) -> Tensor:
-        """True where `x` is neither infinite nor NaN. Source: MPSGraph ``isFiniteWithTensor:name:``."""
+        """True where `x` is neither infinite nor NaN.
+
+        Source: MPSGraph ``isFiniteWithTensor:name:``.
+        """
         return self._test("is_finite", x, name)
 
     def is_nan(self, x: Tensor, name: str | None = None) -> Tensor:
@@ -275,42 +370,55 @@ class LogicOps(GraphCore):
         return self._test("is_nan", x, name)
 
     def signbit(self, x: Tensor, name: str | None = None) -> Tensor:
-        """True where the sign bit of `x` is set, as in -0.0. Source: MPSGraph ``signbitWithTensor:name:``."""
+        """True where the sign bit of `x` is set, as in -0.0.
+
+        Source: MPSGraph ``signbitWithTensor:name:``.
+        """
         return self._test("signbit", x, name)
 
     def bitwise_not(self, x: Tensor, name: str | None = None) -> Tensor:
         """Every bit of an integer turned over. Source: MPSGraph ``bitwiseNOTWithTensor:name:``."""
         return self._test("bitwise_not", x, name)
 
-    def bitwise_and(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def bitwise_and(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """The bits set in both integers.
 
         Source: MPSGraph ``bitwiseANDWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("bitwise_and", primary, secondary, name)
 
-    def bitwise_or(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def bitwise_or(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """The bits set in either integer.
 
         Source: MPSGraph ``bitwiseORWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("bitwise_or", primary, secondary, name)
 
-    def bitwise_xor(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def bitwise_xor(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """The bits set in exactly one of two integers.
 
         Source: MPSGraph ``bitwiseXORWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("bitwise_xor", primary, secondary, name)
 
-    def bitwise_left_shift(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def bitwise_left_shift(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """`primary` with its bits moved up by `secondary` places; 0 once all are moved out.
 
         Source: MPSGraph ``bitwiseLeftShiftWithPrimaryTensor:secondaryTensor:name:``.
         """
         return self._logic("bitwise_left_shift", primary, secondary, name)
 
-    def bitwise_right_shift(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
+    def bitwise_right_shift(
+        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
+    ) -> Tensor:
         """`primary` with its bits moved down by `secondary` places; a negative one keeps its sign.
 
         Source: MPSGraph ``bitwiseRightShiftWithPrimaryTensor:secondaryTensor:name:``.
@@ -340,7 +448,8 @@ class LogicOps(GraphCore):
         Raises:
             DTypeError: the predicate is not bool, or the other two have different dtypes.
 
-        Source: MPSGraph ``selectWithPredicateTensor:truePredicateTensor:falsePredicateTensor:name:``.
+        Source: MPSGraph
+        ``selectWithPredicateTensor:truePredicateTensor:falsePredicateTensor:name:``.
 
         Example:
             >>> import stepgraph as sg

@@ -76,7 +76,9 @@ def _descent_samples(rng: np.random.Generator) -> Iterator[Sample]:
     for shape, label in (((3, 4), ""), ((), "rank 0"), ((0, 2), "empty")):
         values, gradient = (np.asarray(rng.standard_normal(shape), "float32") for _ in range(2))
         yield Sample((rate, values, gradient), label=label)
-    yield Sample((rate.reshape(1), *(np.ones((5,), "float32") for _ in range(2))), label="rate (1,)")
+    yield Sample(
+        (rate.reshape(1), *(np.ones((5,), "float32") for _ in range(2))), label="rate (1,)"
+    )
     hard = np.array([np.nan, np.inf, -np.inf], "float32")
     yield Sample((rate, hard, hard[::-1].copy()), differentiable=(), label="special values")
 
@@ -87,11 +89,15 @@ def _descent_misuses() -> Iterator[Misuse]:
         r"gradient has shape \(2,\), the values \(3,\)",
     )
     yield Misuse(
-        lambda g: g.stochastic_gradient_descent([0.1, 0.1], g.placeholder((2,)), g.placeholder((2,))),
+        lambda g: g.stochastic_gradient_descent(
+            [0.1, 0.1], g.placeholder((2,)), g.placeholder((2,))
+        ),
         r"the learning rate has shape \(2,\)",
     )
     yield Misuse(
-        lambda g: g.stochastic_gradient_descent(1, g.placeholder((2,), "int32"), g.placeholder((2,))),
+        lambda g: g.stochastic_gradient_descent(
+            1, g.placeholder((2,), "int32"), g.placeholder((2,))
+        ),
         "needs floating point",
         DTypeError,
     )
@@ -183,7 +189,7 @@ def _adam_samples(rng: np.random.Generator) -> Iterator[Sample]:
 
 def _adam_misuses() -> Iterator[Misuse]:
     def adam(graph: Any, **changes: Any) -> object:
-        given: dict[str, Any] = {what: 0.5 for what in _SCALARS}
+        given: dict[str, Any] = dict.fromkeys(_SCALARS, 0.5)
         given |= {what: graph.placeholder((3,)) for what in _TENSORS}
         return graph.adam(**{**given, **changes})
 
@@ -292,8 +298,8 @@ class OptimizerOps(GraphCore):
             learning_rate: scalar, as all down to `beta2_power`.
             beta1: decay of the momentum.
             beta2: decay of the velocity.
-            epsilon: keeps the division finite; added to the root before it is corrected for the start,
-                as Keras does ("epsilon hat" in the paper).
+            epsilon: keeps the division finite; added to the root before it is corrected for the
+                start, as Keras does ("epsilon hat" in the paper).
             beta1_power: ``beta1 ** t``, t counted from 1.
             beta2_power: ``beta2 ** t``.
             values: what is trained.

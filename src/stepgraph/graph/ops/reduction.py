@@ -1,4 +1,4 @@
-"""Reductions (MPSGraphReductionOps) and running sums: sums, products, extremes and where they are."""
+"""Reductions (MPSGraphReductionOps): sums, products, extremes, where they are; running sums."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ def _reduction(
     *,
     kind: str = "number",
 ) -> OpDefinition:
-    """An op that makes one element of all those along some axes."""
+    """An op that makes one element of all those along some axes.
+
+    `mpsgraph` is how its selector begins.
+    """
 
     def infer(x: Spec, *, axes: tuple[int, ...], keep_dims: bool) -> Spec:
         require_kind(kind, x)
@@ -63,7 +66,8 @@ def _reduction(
 
     def gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
         grad = grads[0]
-        assert rule is not None and grad is not None
+        assert rule is not None
+        assert grad is not None
         axes, keep_dims = op.attributes["axes"], op.attributes["keep_dims"]
         output, grad = (_kept(op.graph, t, axes, keep_dims) for t in (op.output, grad))
         return [rule(op.graph, op.inputs[0], output, grad, axes)]
@@ -74,7 +78,9 @@ def _reduction(
             lambda g: getattr(g, name)(g.placeholder((2, 3), right), axes=(2,)), "axis 2 is outside"
         )
         yield Misuse(
-            lambda g: getattr(g, name)(g.placeholder((3,), wrong)), f"needs .* got {wrong}", DTypeError
+            lambda g: getattr(g, name)(g.placeholder((3,), wrong)),
+            f"needs .* got {wrong}",
+            DTypeError,
         )
 
     return OpDefinition(
@@ -84,7 +90,7 @@ def _reduction(
         reference=compute,
         gradient=gradient if rule else None,
         not_differentiable="" if rule else "discrete",
-        mpsgraph=mpsgraph,
+        mpsgraph=f"{mpsgraph}WithTensor:axes:name:",
         samples=samples,
         misuses=misuses,
     )
@@ -171,7 +177,9 @@ def _samples(rng: np.random.Generator) -> Iterator[Sample]:
 def _long_samples(rng: np.random.Generator) -> Iterator[Sample]:
     yield from _samples(rng)
     yield Sample((rng.uniform(0.0, 1.0, (3, 5000)).astype("float32"),), {"axes": 1}, label="long")
-    yield Sample((rng.uniform(0.0, 1.0, (500, 37)).astype("float32"),), {"axes": 0}, label="columns")
+    yield Sample(
+        (rng.uniform(0.0, 1.0, (500, 37)).astype("float32"),), {"axes": 0}, label="columns"
+    )
 
 
 def _extreme_samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -290,7 +298,7 @@ def _arg(name: str, mpsgraph: str, reference: Callable[..., Array]) -> OpDefinit
         infer=_arg_infer,
         reference=reference,
         not_differentiable="discrete",
-        mpsgraph=mpsgraph,
+        mpsgraph=f"{mpsgraph}WithTensor:axis:name:",
         samples=_arg_samples,
         misuses=_arg_misuses(name),
     )
@@ -308,16 +316,42 @@ CUMULATIVE_SUM = OpDefinition(
 )
 
 DEFINITIONS: tuple[OpDefinition, ...] = (
-    _reduction("reduction_sum", "reductionSumWithTensor:axes:name:", _sum, _sum_rule, _long_samples),
-    _reduction("reduction_product", "reductionProductWithTensor:axes:name:", _product, _product_rule, _product_samples),
-    _reduction("reduction_maximum", "reductionMaximumPropagateNaNWithTensor:axes:name:", _maximum, _extreme_rule, _extreme_samples),
-    _reduction("reduction_minimum", "reductionMinimumPropagateNaNWithTensor:axes:name:", _minimum, _extreme_rule, _extreme_samples),
-    _reduction("reduction_and", "reductionAndWithTensor:axes:name:", lambda x, axes: np.all(x, axis=axes), None, _bool_samples, kind="bool"),
-    _reduction("reduction_or", "reductionOrWithTensor:axes:name:", lambda x, axes: np.any(x, axis=axes), None, _bool_samples, kind="bool"),
-    _arg("reduction_arg_maximum", "reductionArgMaximumWithTensor:axis:name:", _arg_maximum_reference),
-    _arg("reduction_arg_minimum", "reductionArgMinimumWithTensor:axis:name:", _arg_minimum_reference),
+    _reduction("reduction_sum", "reductionSum", _sum, _sum_rule, _long_samples),
+    _reduction("reduction_product", "reductionProduct", _product, _product_rule, _product_samples),
+    _reduction(
+        "reduction_maximum",
+        "reductionMaximumPropagateNaN",
+        _maximum,
+        _extreme_rule,
+        _extreme_samples,
+    ),
+    _reduction(
+        "reduction_minimum",
+        "reductionMinimumPropagateNaN",
+        _minimum,
+        _extreme_rule,
+        _extreme_samples,
+    ),
+    _reduction(
+        "reduction_and",
+        "reductionAnd",
+        lambda x, axes: np.all(x, axis=axes),
+        None,
+        _bool_samples,
+        kind="bool",
+    ),
+    _reduction(
+        "reduction_or",
+        "reductionOr",
+        lambda x, axes: np.any(x, axis=axes),
+        None,
+        _bool_samples,
+        kind="bool",
+    ),
+    _arg("reduction_arg_maximum", "reductionArgMaximum", _arg_maximum_reference),
+    _arg("reduction_arg_minimum", "reductionArgMinimum", _arg_minimum_reference),
     CUMULATIVE_SUM,
-)  # fmt: skip
+)
 
 _TABLE = {definition.name: definition for definition in DEFINITIONS}
 
@@ -448,7 +482,9 @@ class ReductionOps(GraphCore):
         """
         return self._arg_reduce("reduction_arg_minimum", x, axis, keep_dims, name)
 
-    def _arg_reduce(self, op: str, x: Tensor, axis: int, keep_dims: bool, name: str | None) -> Tensor:
+    def _arg_reduce(
+        self, op: str, x: Tensor, axis: int, keep_dims: bool, name: str | None
+    ) -> Tensor:
         definition = _TABLE[op]
         attributes = {"axis": self._axis(definition, x, axis), "keep_dims": bool(keep_dims)}
         return self._one(definition, (x,), attributes, name=name)
