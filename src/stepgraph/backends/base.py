@@ -316,13 +316,35 @@ def _fit(tensor: Tensor, shape: Shape, value: Any) -> Array:
 
 
 def _steering(live: Sequence[Operation], feeds: Mapping[Tensor, Shape]) -> list[Tensor]:
-    """Single booleans fed that are the predicate of an `if_`: one program per value."""
-    predicates = {op.inputs[0] for op in live if op.type == "if"}
-    return [
-        t
-        for t in feeds
-        if t in predicates and t.dtype.is_bool and element_count(t.shape) == 1
-    ]
+    """Single booleans fed that alone decide the predicate of an `if_`: one program per value.
+
+    The predicate may be computed from them, as in ``is_training & flag``.
+    """
+    steering: set[Tensor] = set()
+    for operation in live:
+        if operation.type == "if":
+            steering |= _single_bools(operation.inputs[0]) or set()
+    return [t for t in feeds if t in steering]
+
+
+def _single_bools(tensor: Tensor) -> set[Tensor] | None:
+    """The single booleans fed that a tensor is computed from; None if from anything else as well."""
+    found: set[Tensor] = set()
+    seen: set[Operation] = set()
+    stack = [tensor]
+    while stack:
+        current = stack.pop()
+        operation = current.operation
+        if operation.type == "placeholder":
+            if not current.dtype.is_bool or element_count(current.shape) != 1:
+                return None
+            found.add(current)
+        elif not operation.definition.pure or operation.regions:
+            return None
+        elif operation not in seen:
+            seen.add(operation)
+            stack.extend(operation.inputs)
+    return found
 
 
 def compile_graph(
@@ -372,6 +394,15 @@ def _check_results(
 ) -> None:
     if not targets and not operations:
         raise GraphError(describe("compile", "neither targets nor operations are asked for"))
+    for target in targets:
+        if not isinstance(target, Tensor):
+            raise GraphError(
+                describe(
+                    "compile",
+                    f"{target!r} among the targets is no tensor",
+                    fix="operations belong in operations=",
+                )
+            )
     for item in itertools.chain((t.operation for t in targets), operations):
         if not isinstance(item, Operation):
             raise GraphError(

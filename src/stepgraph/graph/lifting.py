@@ -200,19 +200,18 @@ class GradientLifter(Lifter):
         """The value behind the last assign ordered before the operation."""
         from stepgraph.graph.ops.memory import _assign_before
 
-        before = _assign_before(variable, _predecessors(operation))
-        return self._reading(variable, before) if before else mapping.get(variable, variable)
+        preceding = (*operation.control_inputs, *(t.operation for t in operation.inputs))
+        before = _assign_before(variable, preceding)
+        if before is None:
+            return mapping.get(variable, variable)
+        return self._reading(variable, (before, *preceding))
 
     def read_outside(self, operation: Operation, mapping: Mapping[Tensor, Tensor]) -> Tensor:
         """The same read once more."""
-        return self._reading(operation.inputs[0], operation.control_inputs[0])
+        return self._reading(operation.inputs[0], operation.control_inputs)
 
-    def _reading(self, variable: Tensor, before: Operation) -> Tensor:
+    def _reading(self, variable: Tensor, control: tuple[Operation, ...]) -> Tensor:
         from stepgraph.graph.ops.memory import READ
 
-        with self.graph._ordered_after((before,)):
+        with self.graph._ordered_after(control):
             return self.graph._one(READ, (variable,))
-
-
-def _predecessors(operation: Operation) -> tuple[Operation, ...]:
-    return (*operation.control_inputs, *(t.operation for t in operation.inputs))

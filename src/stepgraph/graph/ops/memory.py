@@ -313,11 +313,10 @@ class MemoryOps(GraphCore):
         """
         _require_variable("read", variable)
         before = _assign_before(variable, self._control)
-        outer, self._control = self._control, (before,) if before else ()
-        try:
+        # The assign comes first; it may stand in a block that the others keep alive.
+        control = (before, *(op for op in self._control if op is not before)) if before else ()
+        with self._ordered_after(control):
             return self._one(READ, (variable,), name=name)
-        finally:
-            self._control = outer
 
     def assign(self, variable: Variable, value: TensorLike, name: str | None = None) -> Operation:
         """Gives a variable a new value at the end of the run.
