@@ -52,7 +52,9 @@ def _differentiated(build: Build, order: int) -> Build:
 
     def mixed(graph: sg.Graph, *inputs: sg.Tensor) -> sg.Tensor:
         inner = graph.gradients(
-            of=_differentiated(build, order - 1)(graph, *inputs), with_=list(inputs), unconnected="zero"
+            of=_differentiated(build, order - 1)(graph, *inputs),
+            with_=list(inputs),
+            unconnected="zero",
         )
         total = graph.constant(np.float64(0.0))
         for i, grad in enumerate(inner.values()):

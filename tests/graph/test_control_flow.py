@@ -102,7 +102,9 @@ def test_unknown_sizes_are_settled_inside_branches():
     y = graph.if_(is_large(graph, x), lambda: x + graph.ones_like(x), lambda: graph.zeros_like(x))
     assert y.shape == (None, 2)
     for rows in (1, 3):
-        np.testing.assert_array_equal(run(graph, {x: np.ones((rows, 2))}, y)[0], np.full((rows, 2), 2))
+        np.testing.assert_array_equal(
+            run(graph, {x: np.ones((rows, 2))}, y)[0], np.full((rows, 2), 2)
+        )
 
 
 def test_sizes_that_differ_once_known_are_refused():
@@ -183,9 +185,7 @@ def test_tensor_that_no_branch_uses_is_unconnected():
 
 def test_for_loop_counts():
     graph = sg.Graph()
-    total = graph.for_loop(
-        4, graph.constant(0), lambda i, t: t + i, lower_bound=10, step=-3
-    )
+    total = graph.for_loop(4, graph.constant(0), lambda i, t: t + i, lower_bound=10, step=-3)
     assert int(run(graph, {}, total)[0]) == 10 + 7 + 4 + 1
 
 
@@ -193,7 +193,9 @@ def test_for_loop_counts():
 def test_for_loop_on_a_fed_count(count):
     graph = sg.Graph()
     n, x = graph.placeholder((), "int32"), graph.placeholder((2,))
-    a, b = graph.for_loop(n, (x, graph.constant(0)), lambda i, a, b: (a * 2.0, i), maximum_iterations=3)
+    a, b = graph.for_loop(
+        n, (x, graph.constant(0)), lambda i, a, b: (a * 2.0, i), maximum_iterations=3
+    )
     trips = max(0, min(count, 3))
     found = run(graph, {n: count, x: [1.0, 3.0]}, a, b)
     np.testing.assert_array_equal(found[0], np.array([1.0, 3.0]) * 2**trips)
@@ -223,9 +225,7 @@ def test_nested_loops_see_what_surrounds_them():
     x = graph.placeholder((2,))
 
     def row(i, total):
-        return graph.for_loop(
-            3, total, lambda j, t: t + x * graph.cast(i * 10 + j, "float32")
-        )
+        return graph.for_loop(3, total, lambda j, t: t + x * graph.cast(i * 10 + j, "float32"))
 
     y = graph.for_loop(2, graph.zeros_like(x), row)
     wanted = sum(i * 10 + j for i in range(2) for j in range(3))
@@ -342,7 +342,9 @@ def test_gradient_without_a_bound_says_so():
     graph = sg.Graph()
     x, n = graph.placeholder(()), graph.placeholder((), "int32")
     loop = graph.while_loop(x, lambda v: v < 10.0, lambda v: v * 2.0, name="growth")
-    with pytest.raises(GraphError, match=r"'growth' \(while\)[^$]*maximum_iterations= to while_loop"):
+    with pytest.raises(
+        GraphError, match=r"'growth' \(while\)[^$]*maximum_iterations= to while_loop"
+    ):
         graph.gradients(of=loop, with_=[x])
     loop = graph.for_loop(n, x, lambda i, v: v * 2.0)
     with pytest.raises(GraphError, match="maximum_iterations= to for_loop"):
@@ -555,9 +557,7 @@ def test_specialised_and_dynamic_agree(value):
         graph, x, training, y = training_network()
         grads = graph.gradients(of=y, with_=[x])
         values = {"training": np.array(value)} if steered else {}
-        program = compile_program(
-            graph, {x: (2,), training: ()}, [y, grads[x]], [], values=values
-        )
+        program = compile_program(graph, {x: (2,), training: ()}, [y, grads[x]], [], values=values)
         assert ("if" in types(program)) != steered
         from stepgraph.backends.reference import ReferenceRunner, ReferenceState
 
@@ -685,7 +685,8 @@ def test_printed_regions():
         "    else:",
         "      return x",
         "  constant_1: int32 () = constant(value=3)",
-        "  repeat: float32 (2,) = for(constant_1, choice, lower_bound=0, step=1, maximum_iterations=3)",
+        "  repeat: float32 (2,) = for(constant_1, choice, lower_bound=0, step=1, "
+        "maximum_iterations=3)",
         "    body(argument: int32 (), argument_1: float32 (2,)):",
         "      addition: float32 (2,) = addition(argument_1, x)",
         "      return addition",

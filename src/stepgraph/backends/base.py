@@ -17,7 +17,14 @@ from stepgraph.errors import FeedError, GraphError, ShapeError, UnsupportedError
 from stepgraph.graph.definition import Array
 from stepgraph.graph.graph import Graph
 from stepgraph.graph.operation import Operation
-from stepgraph.graph.shapes import Shape, as_shape, element_count, format_shape, is_known, same_shape
+from stepgraph.graph.shapes import (
+    Shape,
+    as_shape,
+    element_count,
+    format_shape,
+    is_known,
+    same_shape,
+)
 from stepgraph.graph.tensor import Tensor, Variable
 
 # Name of a device to the module that offers it as `DEVICE`, imported when first used.
@@ -87,7 +94,9 @@ def get_device(name: str) -> tuple[Device, str]:
     """
     base, _, variant = str(name).partition(":")
     if base not in DEVICES:
-        raise UnsupportedError(describe("device", f"no device '{name}'", fix=nearest(base, DEVICES)))
+        raise UnsupportedError(
+            describe("device", f"no device '{name}'", fix=nearest(base, DEVICES))
+        )
     device: Device = importlib.import_module(DEVICES[base]).DEVICE
     reason = device.unavailable()
     if reason:
@@ -122,8 +131,8 @@ class ExecutionDescriptor:
     """How an asynchronous run reports.
 
     Attributes:
-        completion_handler: called once, on another thread, as ``handler(results, error)``: a list of arrays
-            and None, or None and the exception.
+        completion_handler: called once, on another thread, as ``handler(results, error)``: a list
+            of arrays and None, or None and the exception.
         wait_until_completed: whether `Executable.run_async` returns only after the handler did.
 
     Source: ``MPSGraphExecutionDescriptor``.
@@ -137,8 +146,8 @@ class Executable:
     """A graph compiled for one device and one set of feeds and targets.
 
     It shares the values of the graph's variables with every other executable of that graph on that
-    device. Sizes not known at compile time, and booleans that steer an `if_`, are learnt from the values
-    fed; each combination is compiled once and kept.
+    device. Sizes not known at compile time, and booleans that steer an `if_`, are learnt from the
+    values fed; each combination is compiled once and kept.
     """
 
     def __init__(
@@ -165,7 +174,7 @@ class Executable:
         self._state = state_of(graph, device)
         self._lock: threading.RLock = _locks(graph, device)
         if all(is_known(s) for s in feeds.values()) and not self._steering:
-            self._runner({t: np.empty(0) for t in ()}, dict(self._feeds))
+            self._runner({}, dict(self._feeds))
 
     def run(self, feeds: Mapping[Tensor, Any] | None = None) -> list[Array]:
         """Runs once and returns the targets' values, in their order.
@@ -328,7 +337,7 @@ def _steering(live: Sequence[Operation], feeds: Mapping[Tensor, Shape]) -> list[
 
 
 def _single_bools(tensor: Tensor) -> set[Tensor] | None:
-    """The single booleans fed that a tensor is computed from; None if from anything else as well."""
+    """The single booleans fed that alone decide a tensor; None where something else has a say."""
     found: set[Tensor] = set()
     seen: set[Operation] = set()
     stack = [tensor]
@@ -356,7 +365,9 @@ def compile_graph(
     **options: Any,
 ) -> Executable:
     """What `Graph.compile` does."""
-    shapes = dict(feeds) if isinstance(feeds, Mapping) else {t: t.shape for t in feeds}
+    shapes: dict[Any, Any] = (
+        dict(feeds) if isinstance(feeds, Mapping) else {t: t.shape for t in feeds}
+    )
     checked: dict[Tensor, Shape] = {}
     for tensor, shape in shapes.items():
         if not isinstance(tensor, Tensor) or tensor.operation.type != "placeholder":
@@ -381,7 +392,8 @@ def compile_graph(
             raise FeedError(
                 describe(
                     "compile",
-                    f"the targets need placeholder '{operation.name}', which is not among the feeds",
+                    f"the targets need placeholder '{operation.name}', "
+                    "which is not among the feeds",
                     got={"feeds": ", ".join(t.name for t in checked) or "none"},
                     created_at=operation.created_at,
                 )

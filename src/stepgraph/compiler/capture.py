@@ -115,9 +115,7 @@ class _Capture:
         return value
 
 
-def live_operations(
-    targets: Sequence[Tensor], operations: Sequence[Operation]
-) -> list[Operation]:
+def live_operations(targets: Sequence[Tensor], operations: Sequence[Operation]) -> list[Operation]:
     """What targets and operations need: inputs, control inputs, and all inside their regions."""
     live: set[Operation] = set()
     stack = [*(t.operation for t in targets), *operations]

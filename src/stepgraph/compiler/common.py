@@ -34,7 +34,9 @@ def merge_common(program: Program) -> Program:
         )
         graph = rewriter.graph
         # What was computed inside a region cannot be seen from outside it.
-        if key not in seen or not all(t.operation.block.encloses(graph._current) for t in seen[key]):
+        if key not in seen or not all(
+            t.operation.block.encloses(graph._current) for t in seen[key]
+        ):
             seen[key] = graph._add(
                 operation.definition,
                 rewriter.inputs(operation),

@@ -9,6 +9,7 @@ from stepgraph.compiler.common import merge_common
 from stepgraph.compiler.decompose import decompose
 from stepgraph.compiler.fold import fold
 from stepgraph.compiler.program import Program
+from stepgraph.compiler.random_step import advance_random_step
 from stepgraph.compiler.specialise import specialise
 from stepgraph.errors import GraphError, describe, nearest
 from stepgraph.graph.definition import Array, OpDefinition
@@ -60,6 +61,8 @@ def compile_program(
             raise GraphError(describe("disable", f"no pass '{name}'", fix=nearest(name, passes)))
     program = capture(graph, feeds, targets, operations, float_dtype)
     program = specialise(program, values or {})
+    step = graph._random_step
+    program = advance_random_step(program, step.name if step is not None else None)
     program = decompose(program, supports)
     for name, run in passes.items():
         if name not in disable:

@@ -14,7 +14,7 @@ from stepgraph.graph.tensor import Tensor
 
 @dataclass
 class Program:
-    """A pruned copy of a graph: all sizes known, each variable read at the start and written at the end.
+    """A pruned copy of a graph: all sizes known, variables read at the start, written at the end.
 
     Attributes:
         graph: owner of the operations; belongs to this program alone.
@@ -62,7 +62,8 @@ class Rewriter:
     Attributes:
         source: the program read.
         graph: the graph of the program being made, to build replacements in.
-        mapping: tensors of the source to their counterparts, those of the regions being copied included.
+        mapping: tensors of the source to their counterparts, those of the regions being copied
+            included.
     """
 
     def __init__(self, source: Program) -> None:

@@ -35,7 +35,8 @@ def gradients(
                 raise GraphError(
                     describe(
                         "gradients",
-                        f"'{of.name}' does not depend on '{tensor.name}' through differentiable operations",
+                        f"'{of.name}' does not depend on '{tensor.name}' "
+                        "through differentiable operations",
                         got={"of": repr(of), "with": repr(tensor)},
                         fix="leave it out, or pass unconnected='zero' to get zeros",
                     )
@@ -55,7 +56,9 @@ def _check(
     for tensor in (of, *with_):
         if not isinstance(tensor, Tensor):
             raise GraphError(
-                describe("gradients", f"{type(tensor).__name__} is no tensor", got={"value": tensor})
+                describe(
+                    "gradients", f"{type(tensor).__name__} is no tensor", got={"value": tensor}
+                )
             )
         if tensor.graph is not graph:
             raise GraphError(
@@ -142,7 +145,7 @@ def _apply_rule(
             describe(
                 "gradients",
                 f"cannot differentiate through '{operation.name}' ({operation.type}): {reason}",
-                fix="wrap its input in graph.stop_gradient, or build the value from other operations",
+                fix="wrap its input in graph.stop_gradient, or build the value of other operations",
                 created_at=operation.created_at,
             )
         )

@@ -23,8 +23,8 @@ def copy_operation(
     Args:
         graph: where to.
         operation: what.
-        mapping: tensors of the source to their counterparts; those missing stand for themselves, which is
-            right for what a block captures when it is copied within its own graph.
+        mapping: tensors of the source to their counterparts; those missing stand for themselves,
+            which is right for what a block captures when it is copied within its own graph.
         visit: may replace operations inside the regions.
 
     Returns:
@@ -35,9 +35,7 @@ def copy_operation(
     name = operation.name.rsplit("/", 1)[-1] if graph._scopes else operation.name
     with graph._created_at(operation.created_at):
         if not operation.regions:
-            return graph._add(
-                operation.definition, inputs, operation.attributes, name=name
-            ).outputs
+            return graph._add(operation.definition, inputs, operation.attributes, name=name).outputs
         regions = tuple(copy_region(graph, region, mapping, visit) for region in operation.regions)
         return graph._add_with_regions(
             operation.definition, inputs, operation.attributes, regions, name=name

@@ -50,6 +50,9 @@ class GraphCore:
         self._serial = 0
         self._scalars: dict[tuple[str, DType], Tensor] = {}
         self._origin: str | None = None
+        # Random ops built so far, and the counter they draw from by default; see ops/random.py.
+        self._streams = 0
+        self._random_step: Variable | None = None
         # Tensors whose gradient is being asked for, while `gradients` runs: a rule that gives the
         # total derivative of several operations at once must not hide a partial one from them.
         self.wanted: frozenset[Tensor] = frozenset()
@@ -150,7 +153,7 @@ class GraphCore:
                     definition.name,
                     "an input belongs to another graph",
                     got={"tensor": repr(tensor), "its graph": tensor.graph.name, "this": self.name},
-                    fix="build the whole network in one graph, or feed the value through a placeholder",
+                    fix="build the whole network in one graph, or feed the value to a placeholder",
                     created_at=self._origin or _caller(),
                 )
             )
@@ -250,8 +253,8 @@ class GraphCore:
                 arrays keep their own (float64 arrays too).
 
         Raises:
-            DTypeError: the value is no number, or does not fit `dtype` exactly (300 in uint8, 0.5 in
-                an integer).
+            DTypeError: the value is no number, or does not fit `dtype` exactly (300 in uint8, 0.5
+                in an integer).
         """
         if isinstance(value, Tensor):
             return value
@@ -355,9 +358,7 @@ class GraphCore:
         """Adds a control-flow operation; what its regions read from outside becomes inputs."""
         captured = captures(regions)
         attributes = {**attributes, "explicit": len(inputs)}
-        return self._add(
-            definition, [*inputs, *captured], attributes, name=name, regions=regions
-        )
+        return self._add(definition, [*inputs, *captured], attributes, name=name, regions=regions)
 
 
 def captures(regions: Sequence[Block]) -> list[Tensor]:
@@ -385,14 +386,18 @@ def captures(regions: Sequence[Block]) -> list[Tensor]:
 def _weak(value: TensorLike, dtype: DType) -> DType | None:
     """The dtype a non-tensor operand takes beside a tensor of `dtype`.
 
-    Python numbers and lists adapt, and arrays of the same kind; an array of another kind keeps its own,
-    so that the operation's inference refuses the mix.
+    Python numbers and lists adapt, and arrays of the same kind; an array of another kind keeps its
+    own, so that the operation's inference refuses the mix.
     """
     if isinstance(value, Tensor):
         return None
     kind = np.asarray(value).dtype.kind
     if isinstance(value, np.ndarray):
-        return dtype if {"f": "float", "i": "int", "u": "uint", "b": "bool"}.get(kind) == dtype.kind else None
+        return (
+            dtype
+            if {"f": "float", "i": "int", "u": "uint", "b": "bool"}.get(kind) == dtype.kind
+            else None
+        )
     if kind == "f" and not dtype.is_float:
         return None
     return dtype

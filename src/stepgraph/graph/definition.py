@@ -26,8 +26,9 @@ Gradients: TypeAlias = "Sequence[Tensor | None]"
 class Sample:
     """One correct use of an op, from which tests are generated.
 
-    The builder method named like the op is called as ``graph.<op>(*inputs, **arguments)``; each array
-    becomes a placeholder, a list of arrays a list of placeholders, anything else is passed as it is.
+    The builder method named like the op is called as ``graph.<op>(*inputs, **arguments)``; each
+    array becomes a placeholder, a list of arrays a list of placeholders, anything else is passed
+    as it is.
 
     Attributes:
         inputs: positional arguments.
@@ -61,25 +62,27 @@ class OpDefinition:
     Attributes:
         name: MPSGraph's name in snake_case; also the name of the builder method.
         inputs: what its inputs are called in messages; the last may end in ``*`` (any number).
-        infer: ``infer(*specs, **attributes)`` gives the output's `Spec` (or a tuple of them), or raises
-            `bad_shape(...)` / `bad_dtype(...)`. Ops with regions also get ``regions=``.
-        reference: ``reference(*arrays, **attributes)``: the meaning, plain NumPy, in the dtype of its
-            inputs. Returns an array, or a tuple for several outputs.
-        gradient: ``gradient(operation, grads)`` builds the gradients of the inputs from those of the outputs
-            (None where none arrived), as ordinary operations of ``operation.graph``; None where no
-            gradient flows. It may return a gradient of the broadcast shape: the walk sums it back.
-        not_differentiable: why there is no gradient (``gradient`` is None): either ``"discrete"`` (gradient
-            zero almost everywhere, none flows) or a reason, which makes differentiating an error.
-        decompose: ``decompose(graph, *inputs, **attributes)`` builds the same value of simpler ops, for
-            devices without a lowering of it.
+        infer: ``infer(*specs, **attributes)`` gives the output's `Spec` (or a tuple of them), or
+            raises `bad_shape(...)` / `bad_dtype(...)`. Ops with regions also get ``regions=``.
+        reference: ``reference(*arrays, **attributes)``: the meaning, plain NumPy, in the dtype of
+            its inputs. Returns an array, or a tuple for several outputs.
+        gradient: ``gradient(operation, grads)`` builds the gradients of the inputs from those of
+            the outputs (None where none arrived), as ordinary operations of ``operation.graph``;
+            None where no gradient flows. It may return a gradient of the broadcast shape: the walk
+            sums it back.
+        not_differentiable: why there is no gradient (``gradient`` is None): either ``"discrete"``
+            (gradient zero almost everywhere, none flows) or a reason, which makes differentiating
+            an error.
+        decompose: ``decompose(graph, *inputs, **attributes)`` builds the same value of simpler
+            ops, for devices without a lowering of it.
         elementwise: each output element depends on the elements at the same (broadcast) place.
         pure: same inputs, same result, no effect; may be folded, shared and dropped.
         shape_only: positions of inputs of which only the shape matters.
         mpsgraph: the selector it is named after, without arguments.
         samples: correct uses.
         misuses: wrong uses.
-        has_regions: whether it is control flow: its blocks, and what they capture, belong to it. Such an
-            op changes state if its blocks do; in a compiled program none does.
+        has_regions: whether it is control flow: its blocks, and what they capture, belong to it.
+            Such an op changes state if its blocks do; in a compiled program none does.
         region_names: what its blocks are called in printed graphs.
     """
 
@@ -113,7 +116,8 @@ def require_float(*specs: Spec) -> None:
     for spec in specs:
         if not spec.dtype.is_float:
             raise bad_dtype(
-                f"needs floating point, got {spec.dtype}", fix='cast it, as in graph.cast(x, "float32")'
+                f"needs floating point, got {spec.dtype}",
+                fix='cast it, as in graph.cast(x, "float32")',
             )
 
 

@@ -62,7 +62,9 @@ class Lifter:
         """What a read behind an assign of `value` gives."""
         return value
 
-    def start(self, variable: Tensor, operation: Operation, mapping: Mapping[Tensor, Tensor]) -> Tensor:
+    def start(
+        self, variable: Tensor, operation: Operation, mapping: Mapping[Tensor, Tensor]
+    ) -> Tensor:
         """What a variable holds before an operation when nothing copied so far assigned it."""
         return mapping.get(variable, variable)
 
@@ -190,13 +192,17 @@ class GradientLifter(Lifter):
     """Copies a region of a graph into the same graph, to be computed again for a gradient."""
 
     def __init__(self, graph: Graph) -> None:
-        super().__init__(graph, lambda operation, mapping: copy_operation(graph, operation, mapping))
+        super().__init__(
+            graph, lambda operation, mapping: copy_operation(graph, operation, mapping)
+        )
 
     def stored(self, value: Tensor) -> Tensor:
         """State is not differentiated through."""
         return self.graph.stop_gradient(value) if value.dtype.is_float else value
 
-    def start(self, variable: Tensor, operation: Operation, mapping: Mapping[Tensor, Tensor]) -> Tensor:
+    def start(
+        self, variable: Tensor, operation: Operation, mapping: Mapping[Tensor, Tensor]
+    ) -> Tensor:
         """The value behind the last assign ordered before the operation."""
         from stepgraph.graph.ops.memory import _assign_before
 

@@ -71,7 +71,11 @@ def line(operation: Operation) -> str:
     inputs = operation.inputs if explicit is None else operation.inputs[:explicit]
     settings = [f"{k}={_value(v)}" for k, v in operation.attributes.items() if k not in _HIDDEN]
     text = f"{operation.type}({', '.join([t.name for t in inputs] + settings)})"
-    after = f" after {', '.join(o.name for o in operation.control_inputs)}" if operation.control_inputs else ""
+    after = (
+        f" after {', '.join(o.name for o in operation.control_inputs)}"
+        if operation.control_inputs
+        else ""
+    )
     return f"{made} = {text}{after}" if made else f"{operation.name}: {text}{after}"
 
 
@@ -92,7 +96,9 @@ def to_dot(graph: Graph) -> str:
     for operation in _all(graph.block):
         shape = ", ".join(f"{t.dtype} {format_shape(t.shape)}" for t in operation.outputs)
         label = _quote("\\n".join(filter(None, [operation.name, operation.type, shape])))
-        style = {"placeholder": ", style=rounded", "variable": ", style=filled"}.get(operation.type, "")
+        style = {"placeholder": ", style=rounded", "variable": ", style=filled"}.get(
+            operation.type, ""
+        )
         text.append(f"  {_quote(operation.name)} [label={label}{style}];")
         for tensor in operation.inputs:
             text.append(f"  {_quote(tensor.operation.name)} -> {_quote(operation.name)};")

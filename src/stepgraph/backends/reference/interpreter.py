@@ -72,9 +72,7 @@ def run_region(
     return [local[t] for t in block.results]
 
 
-def run_if(
-    operation: Operation, values: Mapping[Tensor, Array], evaluate: Evaluate
-) -> list[Array]:
+def run_if(operation: Operation, values: Mapping[Tensor, Array], evaluate: Evaluate) -> list[Array]:
     """Only the branch taken is computed."""
     then, other = operation.regions
     taken = then if is_true(values[operation.inputs[0]]) else other
@@ -117,6 +115,8 @@ def is_true(predicate: Array) -> bool:
 
 
 # Regions are run by whoever evaluates operations: another backend passes its own `evaluate`.
-CONTROL_FLOW: dict[
-    str, Callable[[Operation, Mapping[Tensor, Array], Evaluate], list[Array]]
-] = {"if": run_if, "for": run_for, "while": run_while}
+CONTROL_FLOW: dict[str, Callable[[Operation, Mapping[Tensor, Array], Evaluate], list[Array]]] = {
+    "if": run_if,
+    "for": run_for,
+    "while": run_while,
+}

@@ -6,19 +6,27 @@ read from outside becomes inputs of the operation. Gradient rules are in `contro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from stepgraph.errors import DTypeError, GraphError, describe
+from stepgraph.errors import GraphError, describe
 from stepgraph.graph.core import GraphCore
-from stepgraph.graph.definition import Misuse, OpDefinition, bad_dtype
+from stepgraph.graph.definition import OpDefinition
 from stepgraph.graph.dtypes import int32
 from stepgraph.graph.lifting import assigned_variables
 from stepgraph.graph.operation import Block, Operation
 from stepgraph.graph.ops.control_flow_gradients import for_gradient, if_gradient, while_gradient
-from stepgraph.graph.shapes import Spec, bad_shape, element_count, format_shape, same_shape
+from stepgraph.graph.ops.control_flow_inference import (
+    for_infer,
+    for_misuses,
+    if_infer,
+    if_misuses,
+    while_infer,
+    while_misuses,
+)
+from stepgraph.graph.shapes import Spec
 from stepgraph.graph.tensor import Tensor, TensorLike, Variable
 
 # What a block may return: a tensor or several, or nothing but effects.
@@ -27,192 +35,38 @@ BlockResult: TypeAlias = (
 )
 
 
-# -- inference -----------------------------------------------------------------------------------
-
-
-def _check_predicate(predicate: Spec, what: str) -> None:
-    if not (predicate.dtype.is_bool or predicate.dtype.is_integer):
-        raise bad_dtype(
-            f"{what} is {predicate.dtype}", expected="bool", fix="compare it, as in x > 0.0"
-        )
-    if element_count(predicate.shape) not in (1, None):
-        raise bad_shape(
-            f"{what} has shape {format_shape(predicate.shape)}",
-            expected="one element",
-            fix="graph.select chooses element by element; graph.reduction_and makes one of many",
-        )
-
-
-def _if_infer(
-    predicate: Spec, *captured: Spec, explicit: int, regions: tuple[Block, Block]
-) -> tuple[Spec, ...]:
-    _check_predicate(predicate, "the predicate")
-    then, other = ([t.spec for t in region.results] for region in regions)
-    if len(then) != len(other):
-        raise bad_shape(
-            f"the branch taken when true returns {len(then)} tensors, the other {len(other)}",
-            expected="as many from both",
-        )
-    found = []
-    for i, (a, b) in enumerate(zip(then, other, strict=True)):
-        if a.dtype != b.dtype:
-            raise bad_dtype(
-                f"result {i} is {a.dtype} when true and {b.dtype} otherwise",
-                expected="one dtype from both branches",
-                fix="cast one of them with graph.cast",
-            )
-        if not same_shape(a.shape, b.shape):
-            raise bad_shape(
-                f"result {i} has shape {format_shape(a.shape)} when true "
-                f"and {format_shape(b.shape)} otherwise",
-                expected="one shape from both branches",
-            )
-        shape = tuple(n if n is not None else m for n, m in zip(a.shape, b.shape, strict=True))
-        found.append(Spec(shape, a.dtype))
-    return tuple(found)
-
-
-def _check_carried(initial: Sequence[Spec], body: Block) -> tuple[Spec, ...]:
-    results = [t.spec for t in body.results]
-    if len(results) != len(initial):
-        raise bad_shape(
-            f"the body returns {len(results)} values for {len(initial)} carried ones",
-            expected="the carried values of the next trip, in their order",
-        )
-    for i, (before, after) in enumerate(zip(initial, results, strict=True)):
-        if before.dtype != after.dtype:
-            raise bad_dtype(
-                f"carried value {i} starts as {before.dtype} and the body makes it {after.dtype}",
-                expected="one dtype in all trips",
-                fix="cast it in the body, or give the initial value that dtype",
-            )
-        if not same_shape(before.shape, after.shape):
-            raise bad_shape(
-                f"carried value {i} starts with shape {format_shape(before.shape)} "
-                f"and the body gives it {format_shape(after.shape)}",
-                expected="one shape in all trips",
-            )
-    return tuple(initial)
-
-
-def _for_infer(
-    iterations: Spec, *inputs: Spec, explicit: int, regions: tuple[Block], **_: Any
-) -> tuple[Spec, ...]:
-    if not iterations.dtype.is_integer:
-        raise bad_dtype(f"the number of iterations is {iterations.dtype}", expected="int32")
-    if element_count(iterations.shape) not in (1, None):
-        raise bad_shape(
-            f"the number of iterations has shape {format_shape(iterations.shape)}",
-            expected="one element",
-        )
-    return _check_carried(inputs[: explicit - 1], regions[0])
-
-
-def _while_infer(
-    *inputs: Spec, explicit: int, regions: tuple[Block, Block], **_: Any
-) -> tuple[Spec, ...]:
-    (predicate,) = (t.spec for t in regions[0].results)
-    _check_predicate(predicate, "what `before` returns")
-    return _check_carried(inputs[:explicit], regions[1])
-
-
-# -- misuses -------------------------------------------------------------------------------------
-
-
-def _if_misuses() -> Iterator[Misuse]:
-    yield Misuse(
-        lambda g: g.if_(g.placeholder((2,), "bool"), lambda: g.constant(1.0), lambda: g.constant(2.0)),
-        "the predicate has shape",
-    )
-    yield Misuse(
-        lambda g: g.if_(g.placeholder(()), lambda: g.constant(1.0), lambda: g.constant(2.0)),
-        "the predicate is float32",
-        DTypeError,
-    )
-    yield Misuse(
-        lambda g: g.if_(g.placeholder((), "bool"), lambda: g.constant(1.0), lambda: g.constant(2)),
-        "result 0 is float32 when true and int32 otherwise",
-        DTypeError,
-    )
-    yield Misuse(
-        lambda g: g.if_(
-            g.placeholder((), "bool"), lambda: g.constant(1.0), lambda: g.constant([1.0, 2.0])
-        ),
-        r"result 0 has shape \(\) when true and \(2,\) otherwise",
-    )
-    yield Misuse(
-        lambda g: g.if_(g.placeholder((), "bool"), lambda: g.constant(1.0)),
-        "returns a tensor when true and nothing otherwise",
-        GraphError,
-    )
-
-
-def _for_misuses() -> Iterator[Misuse]:
-    yield Misuse(
-        lambda g: g.for_loop(3, g.constant([1.0]), lambda i, x: g.constant([1.0, 2.0])),
-        r"carried value 0 starts with shape \(1,\) and the body gives it \(2,\)",
-    )
-    yield Misuse(
-        lambda g: g.for_loop(3, g.constant(1.0), lambda i, x: i),
-        "starts as float32 and the body makes it int32",
-        DTypeError,
-    )
-    yield Misuse(
-        lambda g: g.for_loop(g.placeholder(()), g.constant(1.0), lambda i, x: x),
-        "number of iterations is float32",
-        DTypeError,
-    )
-    yield Misuse(
-        lambda g: g.for_loop(-1, g.constant(1.0), lambda i, x: x), "-1 iterations", GraphError
-    )
-
-
-def _while_misuses() -> Iterator[Misuse]:
-    yield Misuse(
-        lambda g: g.while_loop(g.constant(1.0), lambda x: x, lambda x: x),
-        "what `before` returns is float32",
-        DTypeError,
-    )
-    yield Misuse(
-        lambda g: g.while_loop(
-            [g.constant(1.0), g.constant(2.0)], lambda x, y: g.constant(True), lambda x, y: [x]
-        ),
-        "the body returns 1 values for 2 carried ones",
-    )
-
-
 IF = OpDefinition(
     "if",
     inputs=("predicate", "captured*"),
-    infer=_if_infer,
+    infer=if_infer,
     reference=None,
     gradient=if_gradient,
     has_regions=True,
     region_names=("then", "else"),
     mpsgraph="ifWithPredicateTensor:thenBlock:elseBlock:name:",
-    misuses=_if_misuses,
+    misuses=if_misuses,
 )
 FOR = OpDefinition(
     "for",
     inputs=("iterations", "input*"),
-    infer=_for_infer,
+    infer=for_infer,
     reference=None,
     gradient=for_gradient,
     has_regions=True,
     region_names=("body",),
     mpsgraph="forLoopWithNumberOfIterations:initialBodyArguments:body:name:",
-    misuses=_for_misuses,
+    misuses=for_misuses,
 )
 WHILE = OpDefinition(
     "while",
     inputs=("input*",),
-    infer=_while_infer,
+    infer=while_infer,
     reference=None,
     gradient=while_gradient,
     has_regions=True,
     region_names=("before", "after"),
     mpsgraph="whileWithInitialInputs:before:after:name:",
-    misuses=_while_misuses,
+    misuses=while_misuses,
 )
 
 DEFINITIONS = (IF, FOR, WHILE)
@@ -229,11 +83,12 @@ class ControlFlowOps(GraphCore):
     ) -> Any:
         """Orders what `block` builds after some operations.
 
-        A variable used in the block stands for the value that the latest assign to it among (or before)
-        `operations` gives it; see `assign`.
+        A variable used in the block stands for the value that the latest assign to it among (or
+        before) `operations` gives it; see `assign`.
 
         Args:
-            operations: what must have happened before; a tensor stands for the operation that makes it.
+            operations: what must have happened before; a tensor stands for the operation that
+                makes it.
             block: builds operations; called at once.
             name: prefix of the names of operations built in the block.
 
@@ -307,25 +162,28 @@ class ControlFlowOps(GraphCore):
     ) -> Any:
         """Runs one of two blocks.
 
-        A predicate known when the graph is built or compiled costs nothing: only its branch is left. A
-        single bool that a run is fed counts as known: each of its values has its own program.
+        A predicate known when the graph is built or compiled costs nothing: only its branch is
+        left. A single bool that a run is fed counts as known: each of its values has its own
+        program.
 
         Args:
-            predicate: bool (or integer) with one element. With a Python bool only that branch is built.
-            then: builds what happens when it is true: returns a tensor, a list or tuple of tensors, or
-                None or operations where only effects (assigns) matter.
-            else_: builds what happens otherwise, returning as many tensors of the same shapes and dtypes;
-                may be left out when only effects matter.
+            predicate: bool (or integer) with one element. With a Python bool only that branch is
+                built.
+            then: builds what happens when it is true: returns a tensor, a list or tuple of
+                tensors, or None or operations where only effects (assigns) matter.
+            else_: builds what happens otherwise, returning as many tensors of the same shapes and
+                dtypes; may be left out when only effects matter.
             name: label in printed graphs and errors.
 
         Returns:
-            What the branches return, tensors of the branch that ran in their place; an `Operation` where
-            they only have effects, to be named among a run's operations or in a control dependency.
+            What the branches return, tensors of the branch that ran in their place; an `Operation`
+            where they only have effects, to be named among a run's operations or in a control
+            dependency.
 
         Raises:
             GraphError: one block returns tensors and the other none.
-            ShapeError, DTypeError: the predicate has several elements or is no truth value; the blocks'
-                results differ.
+            ShapeError, DTypeError: the predicate has several elements or is no truth value; the
+                blocks' results differ.
 
         Source: MPSGraph ``ifWithPredicateTensor:thenBlock:elseBlock:name:``.
 
@@ -335,7 +193,8 @@ class ControlFlowOps(GraphCore):
             >>> graph = sg.Graph()
             >>> x, flag = graph.placeholder((2,)), graph.placeholder((), "bool")
             >>> y = graph.if_(flag, lambda: graph.relu(x), lambda: graph.negative(x))
-            >>> graph.run({x: np.array([1, -2], "float32"), flag: False}, [y], device="reference")[0]
+            >>> feeds = {x: np.array([1, -2], "float32"), flag: False}
+            >>> graph.run(feeds, [y], device="reference")[0]
             array([-1.,  2.], dtype=float32)
         """
         if isinstance(predicate, bool | np.bool_):
@@ -392,25 +251,26 @@ class ControlFlowOps(GraphCore):
     ) -> Any:
         """Repeats a block, handing values from each trip to the next.
 
-        An assign in the body takes effect trip by trip: in the next trip the variable stands for the
-        value assigned.
+        An assign in the body takes effect trip by trip: in the next trip the variable stands for
+        the value assigned.
 
         Args:
-            iterations: how many trips; an int, or an integer tensor with one element. None are made when it
-                is negative.
-            initial: values carried into the first trip: a tensor, or a list or tuple of them (may be empty).
-            body: ``body(index, *carried)`` builds a trip and returns the carried values of the next one (in
-                a list or tuple when there are several; nothing when there are none). `index` is an int32
-                scalar.
+            iterations: how many trips; an int, or an integer tensor with one element. None are
+                made when it is negative.
+            initial: values carried into the first trip: a tensor, or a list or tuple of them (may
+                be empty).
+            body: ``body(index, *carried)`` builds a trip and returns the carried values of the
+                next one (in a list or tuple when there are several; nothing when there are none).
+                `index` is an int32 scalar.
             lower_bound: the first trip's index.
             step: what the index grows by.
-            maximum_iterations: upper bound of a tensor `iterations`, also enforced; needed for gradients,
-                which keep the values of every trip.
+            maximum_iterations: upper bound of a tensor `iterations`, also enforced; needed for
+                gradients, which keep the values of every trip.
             name: label in printed graphs and errors.
 
         Returns:
-            The carried values after the last trip: a tensor if `initial` is one, otherwise a list; the
-            `Operation` when nothing is carried.
+            The carried values after the last trip: a tensor if `initial` is one, otherwise a list;
+            the `Operation` when nothing is carried.
 
         Raises:
             GraphError: a negative count.
@@ -466,11 +326,11 @@ class ControlFlowOps(GraphCore):
 
         Args:
             initial: values carried into the first trip: a tensor, or a list or tuple of them.
-            before: ``before(*carried)`` builds the predicate, bool (or integer) with one element, evaluated
-                before each trip. It must not assign variables.
+            before: ``before(*carried)`` builds the predicate, bool (or integer) with one element,
+                evaluated before each trip. It must not assign variables.
             after: ``after(*carried)`` builds a trip and returns the carried values of the next one.
-            maximum_iterations: stops after so many trips at the latest; needed for gradients, which keep
-                the values of every trip.
+            maximum_iterations: stops after so many trips at the latest; needed for gradients,
+                which keep the values of every trip.
             name: label in printed graphs and errors.
 
         Returns:
@@ -582,5 +442,3 @@ def _loop_results(operation: Operation, single: bool) -> Any:
     if single:
         return operation.outputs[0]
     return list(operation.outputs) if operation.outputs else operation
-
-

@@ -3,7 +3,8 @@
 What a forward pass computed inside a region cannot be seen from outside, so the gradient of a
 branch starts with the branch itself. A loop's forward pass runs once more, recording the carried
 values before every trip in histories ``[maximum_iterations, *shape]``; a second loop then goes from
-the last trip to the first. All of it is ordinary operations, so that it can be differentiated again.
+the last trip to the first. All of it is ordinary operations, so that it can be differentiated
+again.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _assign_misuses() -> Iterator[Misuse]:
         r"variable has shape \(3,\), the value \(2,\)",
     )
     yield Misuse(
-        lambda g: g.assign(g.placeholder((2,)), g.constant([1.0, 2.0])),
+        lambda g: g.assign(g.placeholder((2,)), 1.0),  # type: ignore[arg-type]
         "is no variable",
         GraphError,
     )
@@ -100,9 +100,7 @@ PLACEHOLDER = OpDefinition(
     pure=False,
     mpsgraph="placeholderWithShape:dataType:name:",
 )
-PARAMETER = OpDefinition(
-    "parameter", inputs=(), infer=_source_infer, reference=None, pure=False
-)
+PARAMETER = OpDefinition("parameter", inputs=(), infer=_source_infer, reference=None, pure=False)
 VARIABLE = OpDefinition(
     "variable",
     inputs=(),
@@ -198,7 +196,8 @@ class MemoryOps(GraphCore):
             ShapeError: `value` cannot fill `shape`.
             DTypeError: `value` is no number or does not fit `dtype` exactly.
 
-        Source: MPSGraph ``constantWithData:shape:dataType:``, ``constantWithScalar:shape:dataType:``.
+        Source: MPSGraph ``constantWithData:shape:dataType:``,
+        ``constantWithScalar:shape:dataType:``.
 
         Example:
             >>> import stepgraph as sg
@@ -218,7 +217,8 @@ class MemoryOps(GraphCore):
                 raise ShapeError(
                     describe(
                         "constant",
-                        f"a value of shape {format_shape(array.shape)} cannot fill {format_shape(wanted)}",
+                        f"a value of shape {format_shape(array.shape)} "
+                        f"cannot fill {format_shape(wanted)}",
                         fix="give a scalar, or drop shape=",
                     )
                 ) from None
@@ -353,9 +353,7 @@ def _as_array(value: TensorLike, dtype: DType | None) -> Array:
     """An array of exactly the wanted dtype; without one floats become float32, ints int32."""
     array = np.asarray(value)
     if array.dtype == object:
-        raise ShapeError(
-            describe("constant", f"{type(value).__name__} is no number or array")
-        )
+        raise ShapeError(describe("constant", f"{type(value).__name__} is no number or array"))
     if dtype is not None:
         return array.astype(dtype.numpy)
     if not isinstance(value, np.ndarray | np.generic):
