@@ -13,6 +13,8 @@ from stepgraph.graph.ops.activation import ActivationOps
 from stepgraph.graph.ops.arithmetic import ArithmeticOps
 from stepgraph.graph.ops.control_flow import ControlFlowOps
 from stepgraph.graph.ops.convolution import ConvolutionOps
+from stepgraph.graph.ops.convolution_transpose import ConvolutionTransposeOps
+from stepgraph.graph.ops.depthwise_convolution import DepthwiseConvolutionOps
 from stepgraph.graph.ops.gather import GatherOps
 from stepgraph.graph.ops.joining import JoiningOps
 from stepgraph.graph.ops.like import LikeOps
@@ -23,6 +25,7 @@ from stepgraph.graph.ops.normalization import NormalizationOps
 from stepgraph.graph.ops.optimizer import OptimizerOps
 from stepgraph.graph.ops.padding import PaddingOps
 from stepgraph.graph.ops.pooling import PoolingOps
+from stepgraph.graph.ops.random import RandomOps
 from stepgraph.graph.ops.reduction import ReductionOps
 from stepgraph.graph.ops.scatter_nd import ScatterNdOps
 from stepgraph.graph.ops.slicing import SlicingOps
@@ -42,6 +45,8 @@ class Graph(
     ArithmeticOps,
     ControlFlowOps,
     ConvolutionOps,
+    ConvolutionTransposeOps,
+    DepthwiseConvolutionOps,
     GatherOps,
     JoiningOps,
     LikeOps,
@@ -52,6 +57,7 @@ class Graph(
     OptimizerOps,
     PaddingOps,
     PoolingOps,
+    RandomOps,
     ReductionOps,
     ScatterNdOps,
     SlicingOps,

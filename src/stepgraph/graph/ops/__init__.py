@@ -10,6 +10,8 @@ from stepgraph.graph.ops import (
     arithmetic,
     control_flow,
     convolution,
+    convolution_transpose,
+    depthwise_convolution,
     gather,
     joining,
     like,
@@ -20,6 +22,7 @@ from stepgraph.graph.ops import (
     optimizer,
     padding,
     pooling,
+    random,
     reduction,
     scatter_nd,
     slicing,
@@ -45,6 +48,9 @@ FAMILIES: tuple[ModuleType, ...] = (
     pooling,
     gather,
     scatter_nd,
+    depthwise_convolution,
+    convolution_transpose,
+    random,
 )
 
 
