@@ -6,12 +6,23 @@ import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from stepgraph.backends.cpu.kernels.library import addresses
-from stepgraph.backends.cpu.lower import LOWERINGS, Lowering
+from stepgraph.backends.cpu import lowering as _lowerings
+from stepgraph.backends.cpu.kernels.library import addresses, fetch_module
+from stepgraph.backends.cpu.lower import Lowering
 from stepgraph.backends.cpu.memory import Arena
+from stepgraph.backends.cpu.native.emit import Arguments
 from stepgraph.backends.cpu.native.pool import Pool, default_threads, shared_pool
 from stepgraph.backends.cpu.native.pool import Program as NativeProgram
-from stepgraph.backends.cpu.plan import At, Buffer, KernelStep, PythonStep, Step
+from stepgraph.backends.cpu.plan import (
+    At,
+    Buffer,
+    KernelSource,
+    KernelStep,
+    PythonStep,
+    Scaled,
+    Step,
+)
+from stepgraph.backends.cpu.registry import LOWERINGS
 from stepgraph.backends.cpu.state import CpuState
 from stepgraph.compiler.pipeline import PASSES, compile_program
 from stepgraph.compiler.program import Program
@@ -22,14 +33,16 @@ from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import Shape
 from stepgraph.graph.tensor import Tensor, Variable
 
+assert _lowerings.FAMILIES  # importing them fills the table
+
 # What this engine does beside the passes every device gets; each can be switched off by name.
-OWN_PASSES = ("fuse", "layout", "in_place", "share_memory")
+OWN_PASSES = ("fuse", "layout", "in_place", "fold_updates", "share_memory")
 
 # Composites that run faster spelled out, because the parts fuse with what stands around them.
 SPELLED_OUT = (
     *("mean", "variance", "normalize", "layer_normalization", "batch_normalization"),
     *("normalization_gradient", "normalization_gamma_gradient", "normalization_beta_gradient"),
-    *("stochastic_gradient_descent", "adam"),
+    "adam",
 )
 
 
@@ -37,7 +50,9 @@ def supports(definition: OpDefinition) -> bool:
     """Whether an op is lowered as it stands; others with a decomposition are spelled out."""
     if definition.name in SPELLED_OUT:
         return False
-    return definition.name in LOWERINGS or definition.elementwise or definition.reference is not None
+    return (
+        definition.name in LOWERINGS or definition.elementwise or definition.reference is not None
+    )
 
 
 class CpuRunner:
@@ -57,6 +72,7 @@ class CpuRunner:
             [*self._feeds.values(), *self._targets],
             share="share_memory" not in disable,
         )
+        self._scaled: list[tuple[int, tuple[int], int]] = []
         self._native = self._load()
 
     def _load(self) -> NativeProgram:
@@ -69,10 +85,32 @@ class CpuRunner:
                 continue
             assert isinstance(step, KernelStep)
             assert step.source is not None
-            layout, address = table[step.source][step.kernel]
-            values = {name: _number(value) for name, value in step.arguments.items()}
-            native.launch(address, layout.pack(**values), step.tasks, step.name)
+            self._launch(native, step, *table[step.source][step.kernel])
+        for record, names, number in self._scaled:
+            (slot,) = names
+            place = native.slots(number)[slot : slot + 1].ctypes.data
+            native.slots(record)[1] = place
         return native
+
+    def _launch(
+        self, native: NativeProgram, step: KernelStep, layout: Arguments, address: int
+    ) -> None:
+        """Adds a launch; float arguments that lie in memory are fetched by a launch before it."""
+        fetched = {n: v for n, v in step.arguments.items() if isinstance(v, Scaled)}
+        records = []
+        for value in fetched.values():
+            source = KernelSource(("fetch",), fetch_module)
+            fetch_layout, fetch_address = addresses([source])[source]["fetch"]
+            packed = fetch_layout.pack(source=_number(value.buffer), target=0, factor=value.factor)
+            records.append(native.launch(fetch_address, packed, 1, "fetch"))
+        values = {
+            name: 0.0 if name in fetched else _number(value)
+            for name, value in step.arguments.items()
+        }
+        number = native.launch(address, layout.pack(**values), step.tasks, step.name)
+        slots = list(layout.fields)
+        for record, name in zip(records, fetched, strict=True):
+            self._scaled.append((record, (slots.index(name),), number))
 
     @property
     def planned_bytes(self) -> int:
@@ -126,7 +164,7 @@ class CpuDevice:
     name = "cpu"
 
     def unavailable(self) -> str | None:
-        """llvmlite is imported by this module, so it is there."""
+        """Llvmlite is imported by this module, so it is there."""
         return None
 
     def summary(self) -> str:

@@ -12,7 +12,7 @@ of anyway. So a normalisation's output is not kept for its gradient, however it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stepgraph.graph.operation import Operation
@@ -54,6 +54,12 @@ def count(tensor: Tensor) -> int:
     return element_count(tensor.shape) or 0
 
 
+def read_by(op: Operation) -> list[Tensor]:
+    """The inputs whose numbers an operation reads: not those that only lend their shape."""
+    skipped = op.definition.shape_only
+    return [t for k, t in enumerate(op.inputs) if k not in skipped]
+
+
 class Fusion:
     """Groups a program's operations."""
 
@@ -63,6 +69,7 @@ class Fusion:
         kind: Callable[[Operation], str],
         kept: Sequence[Tensor],
         enabled: bool = True,
+        absorbed: Mapping[Operation, Operation] | None = None,
     ) -> None:
         """Groups them.
 
@@ -71,12 +78,14 @@ class Fusion:
             kind: ``map``, ``reduce``, ``heavy`` or ``source`` (no work: feeds, variables, constants).
             kept: tensors that must be stored: targets and new values of variables.
             enabled: without it each operation is a group of its own.
+            absorbed: operations that become part of a heavy one.
         """
+        self.absorbed = dict(absorbed or {})
         self.kind = {op: kind(op) for op in operations}
         self.operations = [op for op in operations if self.kind[op] != "source"]
         self.consumers: dict[Tensor, list[Operation]] = {}
         for op in operations:
-            for tensor in dict.fromkeys(op.inputs):
+            for tensor in dict.fromkeys(read_by(op)):
                 self.consumers.setdefault(tensor, []).append(op)
         self.kept = set(kept)
         self.enabled = enabled
@@ -111,7 +120,13 @@ class Fusion:
                 op = parent[op]
             return op
 
-        light = [op for op in self.operations if self.kind[op] in ("map", "reduce")]
+        for op, heavy in self.absorbed.items():
+            parent[op] = heavy
+        light = [
+            op
+            for op in self.operations
+            if self.kind[op] in ("map", "reduce") and op not in self.absorbed
+        ]
         if self.enabled:
             readers: dict[tuple[int, tuple[int, ...], Tensor], Operation] = {}
             for op in light:
@@ -127,6 +142,7 @@ class Fusion:
                     maker = tensor.operation
                     if (
                         self.kind.get(maker) == "map"
+                        and maker not in self.absorbed
                         and stages[maker] == stages[op]
                         and self._full_shape(maker) == shape
                     ):
@@ -169,7 +185,8 @@ class Fusion:
         for op in self.operations:
             for tensor in op.outputs:
                 heavy = any(self.kind[c] == "heavy" for c in self.consumers.get(tensor, ()))
-                if self.kind[op] != "map" or heavy or tensor in self.kept:
+                fixed = self.kind[op] != "map" or op in self.absorbed
+                if fixed or heavy or tensor in self.kept:
                     stored.add(tensor)
         self.stored = stored
         for group in self.groups:

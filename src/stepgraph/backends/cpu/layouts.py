@@ -65,24 +65,31 @@ def _panels_unpack(flat: Array, shape: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(whole[:, :channels]).reshape(shape)
 
 
+def _hwio(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """A matrix (K, N) is a 1 x 1 kernel."""
+    kh, kw, i, o = (1, 1, *shape)[-4:]
+    return kh, kw, i, o
+
+
 def _weights_count(shape: tuple[int, ...]) -> int:
-    kh, kw, i, o = shape
+    kh, kw, i, o = _hwio(shape)
     return panels_of(o) * panels_of(i) * kh * kw * LANES * LANES
 
 
 def _weights_pack(array: Array) -> Array:
-    kh, kw, i, o = array.shape
+    kh, kw, i, o = _hwio(array.shape)
     ni, no = panels_of(i), panels_of(o)
-    whole = _pad(_pad(array, 2, ni * LANES), 3, no * LANES)
+    whole = _pad(_pad(array.reshape(kh, kw, i, o), 2, ni * LANES), 3, no * LANES)
     parts = whole.reshape(kh * kw, ni, LANES, no, LANES).transpose(3, 1, 0, 2, 4)
     return np.ascontiguousarray(parts).reshape(-1)
 
 
 def _weights_unpack(flat: Array, shape: tuple[int, ...]) -> Array:
-    kh, kw, i, o = shape
+    kh, kw, i, o = _hwio(shape)
     ni, no = panels_of(i), panels_of(o)
     whole = flat.reshape(no, ni, kh * kw, LANES, LANES).transpose(2, 1, 3, 0, 4)
-    return np.ascontiguousarray(whole.reshape(kh, kw, ni * LANES, no * LANES)[:, :, :i, :o])
+    kept = whole.reshape(kh, kw, ni * LANES, no * LANES)[:, :, :i, :o]
+    return np.ascontiguousarray(kept).reshape(shape)
 
 
 def _stem_count(shape: tuple[int, ...]) -> int:

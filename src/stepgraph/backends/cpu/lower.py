@@ -8,13 +8,14 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from stepgraph.backends.cpu.fusion import Fusion, Group, count
+from stepgraph.backends.cpu.fusion import Fusion, Group, count, read_by
 from stepgraph.backends.cpu.kernels.nest import NestSpec, Operand, build_nest
 from stepgraph.backends.cpu.kernels.scalar_ops import emitter
-from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, Layout
-from stepgraph.backends.cpu.lowering.geometry import collapse, place, walk
-from stepgraph.backends.cpu.lowering.nests import REDUCTIONS, lower_group, supported_axes
+from stepgraph.backends.cpu.layouts import PANELS, ROWS, Layout
+from stepgraph.backends.cpu.nests import REDUCTIONS, lower_group, supported_axes
 from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep, PythonStep, Step
+from stepgraph.backends.cpu.registry import LOWERINGS, PREFERENCES, UPDATING
+from stepgraph.backends.cpu.walks import collapse, place, walk
 from stepgraph.compiler.program import Program
 from stepgraph.graph.definition import Array
 from stepgraph.graph.dtypes import DType
@@ -22,43 +23,7 @@ from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import known_shape
 from stepgraph.graph.tensor import Tensor
 
-Lowerer = Callable[["Lowering", Operation], None]
-
-# Op name to what adds its steps; the files beside this one fill it. An op without an entry, or
-# whose entry declines, runs its NumPy reference.
-LOWERINGS: dict[str, Callable[[Lowering, Operation], bool]] = {}
-# Op name to the layout its operands and result prefer, asked before anything is lowered.
-PREFERENCES: dict[str, Callable[[Layouts, Operation], None]] = {}
-
 SOURCES = ("placeholder", "variable", "constant", "parameter")
-
-
-def lowers(*names: str) -> Callable[[Callable[[Lowering, Operation], bool]], Callable[[Lowering, Operation], bool]]:
-    """Registers the lowering of ops; it returns False to leave an operation to the reference."""
-
-    def register(
-        function: Callable[[Lowering, Operation], bool],
-    ) -> Callable[[Lowering, Operation], bool]:
-        for name in names:
-            if name in LOWERINGS:
-                raise RuntimeError(f"op {name!r} is lowered twice")
-            LOWERINGS[name] = function
-        return function
-
-    return register
-
-
-def prefers(*names: str) -> Callable[[Callable[[Layouts, Operation], None]], Callable[[Layouts, Operation], None]]:
-    """Registers what layouts ops like."""
-
-    def register(
-        function: Callable[[Layouts, Operation], None],
-    ) -> Callable[[Layouts, Operation], None]:
-        for name in names:
-            PREFERENCES[name] = function
-        return function
-
-    return register
 
 
 def same_memory(op: Operation) -> bool:
@@ -86,7 +51,11 @@ def kind_of(op: Operation) -> str:
     if op.type in REDUCTIONS:
         tensor = op.inputs[0]
         good = tensor.dtype.name == "float32" and count(tensor) > 0
-        return "reduce" if good and supported_axes(known_shape(tensor.shape), op.attributes["axes"]) else "heavy"
+        return (
+            "reduce"
+            if good and supported_axes(known_shape(tensor.shape), op.attributes["axes"])
+            else "heavy"
+        )
     dtypes = tuple(t.dtype.name for t in op.inputs)
     plain = len(op.outputs) == 1 and op.output.dtype.name in ("float32", "int32", "int64", "bool")
     if plain and op.definition.elementwise and emitter(op.type, dtypes) is not None:
@@ -156,9 +125,16 @@ class Lowering:
         self._variable_of = {t: n for n, t in program.variables.items()}
         operations = program.operations()
         self.fusion = Fusion(
-            operations, kind_of, program.results(), enabled="fuse" not in disable
+            operations,
+            kind_of,
+            program.results(),
+            enabled="fuse" not in disable,
+            absorbed=self._updates_of_gradients(operations, disable),
         )
-        self.layouts = Layouts(operations, self.fusion.kind if "layout" not in disable else {op: "" for op in operations})
+        self.layouts = Layouts(
+            operations,
+            self.fusion.kind if "layout" not in disable else dict.fromkeys(operations, ""),
+        )
         if "layout" in disable:
             self.layouts.of.clear()
         self._allow_in_place = "in_place" not in disable
@@ -175,12 +151,42 @@ class Lowering:
             if not group.is_heavy:
                 lower_group(self, group)
                 continue
-            (op, *_) = group.operations
-            lowering = LOWERINGS.get(op.type)
-            if lowering is None or not lowering(self, op):
-                self._fallback(op)
+            self._lower_heavy(group)
         self.targets = [self.value(t, ROWS) for t in self.program.targets]
         self._write_back()
+
+    def _lower_heavy(self, group: Group) -> None:
+        op, *updates = group.operations
+        if updates and group.updates:
+            if UPDATING[op.type].lower(self, group):
+                return
+        lowering = LOWERINGS.get(op.type)
+        if lowering is None or not lowering(self, op):
+            self._fallback(op)
+        for update in updates:
+            shape = known_shape(update.output.shape)
+            lower_group(self, Group([update], shape, stored=[update.output]))
+
+    def _updates_of_gradients(
+        self, operations: Sequence[Operation], disable: Collection[str]
+    ) -> dict[Operation, Operation]:
+        """Steps of gradient descent that can be written by the kernel of the weight gradient."""
+        if "fold_updates" in disable or "in_place" in disable or "layout" in disable:
+            return {}
+        uses = Counter(id(t) for op in operations for t in read_by(op))
+        uses.update(id(t) for t in self.program.results())
+        found: dict[Operation, Operation] = {}
+        for name, tensor in self.program.updates.items():
+            update = tensor.operation
+            if update.type != "stochastic_gradient_descent":
+                continue
+            rate, values, gradient = update.inputs
+            maker = gradient.operation
+            alone = uses[id(gradient)] == 1 and uses[id(tensor)] == 1
+            own = self.program.variables.get(name) is values and count(rate) == 1
+            if alone and own and maker.type in UPDATING and UPDATING[maker.type].fits(maker):
+                found[update] = maker
+        return found
 
     def _ordered(self) -> list[Group]:
         """Groups in an order that respects data, and lets updates happen as soon as they may."""
@@ -198,7 +204,9 @@ class Lowering:
 
     def _reads(self, group: Group) -> list[Tensor]:
         if group.is_heavy:
-            return [t for op in group.operations for t in op.inputs]
+            inside = set(group.operations)
+            read = [t for op in group.operations for t in read_by(op)]
+            return [t for t in read if t.operation not in inside]
         return self.fusion.expression(group)[1]
 
     def _plan_updates(
@@ -219,10 +227,12 @@ class Lowering:
                 continue
             if variable is not None and variable in targets:
                 continue
-            others = [g for g in readers.get(variable, ()) if g is not group] if variable else []
+            known = readers.get(variable, []) if variable is not None else []
+            others = [g for g in known if g is not group]
             if any(_depends(g, {group}, before) for g in others):
                 continue
-            if variable is not None and group in readers.get(variable, ()) and group.is_heavy:
+            reads_own = variable is not None and group in readers.get(variable, ())
+            if reads_own and group.is_heavy and len(group.operations) == 1:
                 continue
             before[group].update(others)
             group.updates[name] = tensor
@@ -242,7 +252,9 @@ class Lowering:
         if value.size == 0:
             return None
         if value.size == 1 or all(s == 0 for s in value.strides):
-            number: float | int | bool = value.reshape(-1)[0].item() if value.size == 1 else value.flat[0].item()
+            number: float | int | bool = (
+                value.reshape(-1)[0].item() if value.size == 1 else value.flat[0].item()
+            )
             return number
         return None
 
@@ -296,6 +308,10 @@ class Lowering:
             buffer = Buffer(shape, tensor.dtype, layout, tensor.name)
         self._buffers.setdefault(tensor, {})[layout] = buffer
         return buffer
+
+    def has(self, tensor: Tensor, layout: Layout) -> bool:
+        """Whether a tensor's value is there in a layout already."""
+        return layout in self._made(tensor)
 
     def alias(self, tensor: Tensor, buffer: Buffer) -> None:
         """Makes a buffer that exists a result as well: a view of other shape, same memory."""
@@ -399,7 +415,8 @@ class Lowering:
         attributes = op.attributes
         number_of = {t: k for k, t in enumerate(dict.fromkeys(op.inputs))}
         distinct = list(number_of)
-        reads = [self.value(t, ROWS) for t in distinct]
+        skipped = set(op.inputs) - set(read_by(op))
+        reads = [self.value(t, ROWS) for t in distinct if t not in skipped]
         writes = [self.output(t, ROWS) for t in op.outputs]
         place_of = [number_of[t] for t in op.inputs]
         if op.regions or reference is None:
@@ -407,9 +424,17 @@ class Lowering:
 
             function = region_function(op, distinct)
         else:
+            # What only lends its shape is not kept in memory for that.
+            shapes = {
+                k: np.broadcast_to(np.zeros((), t.dtype.numpy), known_shape(t.shape))
+                for k, t in enumerate(distinct)
+                if t in skipped
+            }
 
             def function(arrays: Sequence[Array]) -> Sequence[Array]:
-                found = reference(*[arrays[k] for k in place_of], **attributes)
+                queue = iter(arrays)
+                given = [shapes[k] if k in shapes else next(queue) for k in range(len(distinct))]
+                found = reference(*[given[k] for k in place_of], **attributes)
                 return found if isinstance(found, tuple) else (found,)
 
         self.add(PythonStep(f"{op.type} (NumPy)", reads, writes, function=function))
@@ -483,6 +508,3 @@ def _topological(
                 heapq.heappush(ready, rank[a])
     assert len(ordered) == len(groups), "groups depend on each other in a circle"
     return ordered
-
-
-__all__ = ["LANES", "LOWERINGS", "Layouts", "Lowering", "lowers", "prefers"]

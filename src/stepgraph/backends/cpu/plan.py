@@ -145,3 +145,16 @@ class At:
 
     buffer: Buffer
     offset: int = 0
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A float argument that is read from memory when its launch begins.
+
+    Attributes:
+        buffer: holds one float.
+        factor: multiplies it.
+    """
+
+    buffer: Buffer
+    factor: float

@@ -68,7 +68,8 @@ def _floor_modulo(f: Function, a: Value, b: Value) -> Value:
         # An integer division by zero ends the process; so does the least integer by -1.
         rest = a % f.select((b == 0) | (b == -1), b.like(1), b)
     wrong = (rest != 0) & ((rest < 0) ^ (b < 0))
-    return f.select(b == 0, _zero(a), f.select(wrong, rest + b, rest))
+    result = f.select(wrong, rest + b, rest)
+    return result if is_float(a.type) else f.select(b == 0, _zero(a), result)
 
 
 def _division_no_nan(f: Function, a: Value, b: Value) -> Value:
@@ -124,6 +125,10 @@ def _libm(name: str) -> Emitter:
     return lambda f, *values: f.libm(name, *values)
 
 
+def _descend(f: Function, rate: Value, values: Value, gradient: Value) -> Value:
+    return values - rate * gradient
+
+
 FLOAT_OPS: dict[str, Emitter] = {
     "division": lambda f, a, b: a / b,
     "division_no_nan": _division_no_nan,
@@ -153,6 +158,7 @@ FLOAT_OPS: dict[str, Emitter] = {
     "power": _power,
     "modulo": _libm("fmod"),
     "atan2": _libm("atan2"),
+    "stochastic_gradient_descent": _descend,
     "is_nan": _is_nan,
     "is_finite": _is_finite,
     "is_infinite": _is_infinite,

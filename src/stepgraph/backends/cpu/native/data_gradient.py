@@ -138,12 +138,15 @@ class _DataGradient:
             )
 
     def _transposed(self, first: Value, count: Value) -> None:
-        """Fills the scratch memory: [panel][output panel][tap][16 o][16 c]."""
+        """Fills the scratch memory: [panel][output panel][tap][16 o][16 c], used taps only."""
         f, x = self.f, self.x
         with f.loop(0, self.panels) as panel, f.loop(0, count) as out:
             source = (first + out) * x.in_panels + self.first_panel + panel
             to = self.scratch + (panel * self.scratch_panel + out * self.taps * _BLOCK)
-            f.call(self.transpose, x.w + source * self.taps * _BLOCK, to, self.taps)
+            weights = x.w + source * self.taps * _BLOCK
+            with f.loop(0, x.used_height) as row:
+                skip = ((x.used_top + row) * x.kernel_width + x.used_left) * _BLOCK
+                f.call(self.transpose, weights + skip, to + skip, x.used_width)
 
     def _flat(self, source: Pointer) -> None:
         f, offset = self.f, self.start * PANEL

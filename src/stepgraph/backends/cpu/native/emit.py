@@ -216,8 +216,8 @@ class Function:
         return Value(self, self.builder.call(target, [value.ir for value in values]))
 
     def fma(self, a: Value, b: Value | float, c: Value | float) -> Value:
-        """``a * b + c`` with one rounding."""
-        return self.intrinsic("fma", a, a.like(b), a.like(c))
+        """``a * b + c``, with one rounding where the processor can, with two where it cannot."""
+        return self.intrinsic("fmuladd", a, a.like(b), a.like(c))
 
     def select(self, condition: Value, then: Value, otherwise: Value | float) -> Value:
         """Lane by lane one or the other."""

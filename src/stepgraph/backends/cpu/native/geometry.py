@@ -22,7 +22,8 @@ _SIZES = (
     *("images", "height", "width", "out_height", "out_width", "kernel_height", "kernel_width"),
     *("stride_y", "stride_x", "dilation_y", "dilation_x", "pad_y", "pad_x"),
     *("channel_width", "in_panels", "out_panels", "chunk", "mode", "units", "parts"),
-    *("tap_step_y", "tap_step_x", "out_step_y", "out_step_x", "scratch_size"),
+    *("tap_step_y", "tap_step_x", "out_step_y", "out_step_x"),
+    *("used_top", "used_height", "used_left", "used_width", "scratch_size"),
 )
 FIELDS = {
     **{name: pointer(f32) for name in ("x", "w", "y", "scratch")},
@@ -36,8 +37,10 @@ ARGUMENTS = Arguments(FIELDS)
 DEPTH = 256
 # Multiply-adds that a task should at least do: some ten microseconds, a hundred times its overhead.
 TASK_WORK = 1 << 19
-# Fewest rows a task should have, so that what it reads of B is used often enough.
-TASK_ROWS = 24
+# Fewest rows a task should have, so that what it reads of B is used often enough; and how many
+# tasks are plenty for any number of threads (beyond that, B is only read more often).
+TASK_ROWS = 32
+TASKS = 192
 
 
 @dataclass(frozen=True)
@@ -144,11 +147,15 @@ class Convolution:
         width = self.in_panels * self.channel_width * self.out_panels * PANEL
         return self.images * reached * width
 
-    def _mode(self, across: int) -> int:
-        """Rows along the images where the map is narrow, along its columns where it is wide."""
+    def _mode(self, across: int, widest: int) -> int:
+        """Rows along the images on maps up to `widest`, else along the columns of one image.
+
+        Columns break at the borders into rows of one place, of which narrow maps have many; images
+        lie far apart, which wide maps make worse for the cache, and there may be few of them.
+        """
         if self.pointwise:
             return FLAT
-        return IMAGES if across < 8 and self.images > across else COLUMNS
+        return IMAGES if across <= widest and self.images >= min(across, 8) else COLUMNS
 
     def _arguments(self, mode: int, units: int, parts: int, chunk: int) -> dict[str, int]:
         steps = [s // math.gcd(s, d) for s, d in zip(self.stride, self.dilation, strict=True)]
@@ -157,19 +164,33 @@ class Convolution:
             *(self.images, *self.size, *self.out_size, *self.kernel),
             *(*self.stride, *self.dilation, self.padding[0], self.padding[2]),
             *(self.channel_width, self.in_panels, self.out_panels, chunk, mode, units, parts),
-            *(*steps, *outs, 0),
+            *(*steps, *outs, *self._used(0), *self._used(1), 0),
         )
         return dict(zip(_SIZES, values, strict=True))
+
+    def _used(self, axis: int) -> tuple[int, int]:
+        """First tap along an axis that ever sees the input, and how many up to the last one."""
+        pad, step, extent = self.padding[2 * axis], self.stride[axis], self.size[axis]
+        reaching = [
+            tap
+            for tap in range(self.kernel[axis])
+            for offset in [tap * self.dilation[axis] - pad]
+            if max(0, -(offset // step)) < self.out_size[axis]
+            and max(0, -(offset // step)) * step + offset < extent
+        ]
+        return (reaching[0], reaching[-1] + 1 - reaching[0]) if reaching else (0, 0)
 
     def _row_parts(self, groups: int, units: int, rows_per_unit: int) -> int:
         by_work = self.multiply_adds() // (groups * TASK_WORK)
         by_rows = units * rows_per_unit // TASK_ROWS
-        return max(1, min(by_work, by_rows, units))
+        return max(1, min(by_work, by_rows, units, -(-TASKS // groups)))
 
     def forward(self, blocking: Blocking) -> tuple[dict[str, int], int]:
         """Sizes for ``convolution_forward``, and its number of tasks."""
         height, width = self.out_size
-        mode = self._mode(width)
+        # With few terms to a sum, rows of one place cost most.
+        shallow = self.taps * self.channels[0] < 64
+        mode = self._mode(width, (32 if shallow else 7) if self.rows else 16)
         units, rows = {
             FLAT: (self.images * height * width, 1),
             IMAGES: (height * width, self.images),
@@ -197,7 +218,7 @@ class Convolution:
                 )
             )
         height, width = self.size
-        mode = self._mode(width)
+        mode = self._mode(width, 16)
         units, rows = {
             FLAT: (self.images * height * width, 1),
             IMAGES: (height * width, self.images),
@@ -214,7 +235,7 @@ class Convolution:
     def weight_gradient(self, blocking: Blocking) -> tuple[dict[str, int], int]:
         """Sizes for ``convolution_weight_gradient``, and its number of tasks."""
         height, width = self.out_size
-        mode = self._mode(width)
+        mode = self._mode(width, 7)
         groups = -(-self.out_panels // blocking.panels)
         units = self.in_panels * self.kernel[0]
         by_work = self.multiply_adds() // (groups * TASK_WORK)

@@ -63,8 +63,7 @@ NAMED: dict[str, tuple[str | None, str, str]] = {
 def _vector_unit(triple: str, cpu: str, features: str) -> tuple[int, int]:
     """Register width in bits and number of registers, from LLVM's own feature table.
 
-    Without fused multiply-add a machine still gets code (LLVM calls the C library's `fma`, slow
-    but right); its blocking is that of 128-bit vectors.
+    A machine without AVX2 or NEON still gets code, for 128-bit vectors.
     """
     if triple.startswith(("aarch64", "arm64")):
         return 128, 32

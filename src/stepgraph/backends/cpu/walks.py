@@ -104,7 +104,9 @@ def collapse(lead: list[int], walks: list[Walk], apart: set[int]) -> tuple[list[
     return sizes, reduced
 
 
-def place(sizes: list[int], lanes: int, reduced: set[int], lanes_reduced: bool, panels: bool) -> Grid:
+def place(
+    sizes: list[int], lanes: int, reduced: set[int], lanes_reduced: bool, panels: bool
+) -> Grid:
     """Decides which axes are decoded, which are looped over.
 
     Reduced axes are looped over; otherwise the last leading axis is, unless rows are long enough to be

@@ -11,8 +11,8 @@ import numpy as np
 from stepgraph.backends.cpu.fusion import Group, count
 from stepgraph.backends.cpu.kernels.nest import IDENTITY, NestSpec, Node, Operand, build_nest
 from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, Layout
-from stepgraph.backends.cpu.lowering.geometry import Grid, Walk, collapse, place, walk
 from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep
+from stepgraph.backends.cpu.walks import Grid, Walk, collapse, place, walk
 from stepgraph.graph.dtypes import float32
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import known_shape
@@ -190,7 +190,9 @@ def _emit(
     ins = tuple(
         _operand(m, t.dtype.name, grid, f"in{k}", arguments) for k, (t, m) in enumerate(moved)
     )
-    outs = [_operand(m, t.dtype.name, grid, f"out{k}", arguments) for k, (t, m) in enumerate(outputs)]
+    outs = [
+        _operand(m, t.dtype.name, grid, f"out{k}", arguments) for k, (t, m) in enumerate(outputs)
+    ]
     nodes, index = _nodes(ctx, operations, [t for t, _ in moved], outputs, sums)
     spec = NestSpec(
         ins,
@@ -204,7 +206,12 @@ def _emit(
     )
     row_block, mid_block = _blocks(grid, reduce)
     row_blocks, mid_blocks = -(-grid.rows // row_block), -(-grid.mid // mid_block)
-    arguments |= {"rows": grid.rows, "mid": grid.mid, "row_block": row_block, "mid_block": mid_block}
+    arguments |= {
+        "rows": grid.rows,
+        "mid": grid.mid,
+        "row_block": row_block,
+        "mid_block": mid_block,
+    }
     arguments |= {"row_blocks": row_blocks, "mid_blocks": mid_blocks}
     arguments |= {f"outer{k}": size for k, size in enumerate(grid.outer)}
     if grid.masked:
@@ -307,7 +314,9 @@ def _nodes(
 
     for op in live:
         arguments = tuple(number_of(t) for t in op.inputs)
-        settings = tuple(sorted((k, str(v) if k == "dtype" else v) for k, v in op.attributes.items()))
+        settings = tuple(
+            sorted((k, str(v) if k == "dtype" else v) for k, v in op.attributes.items())
+        )
         if op.type in MOVES:
             index[op.output] = arguments[0]
             continue

@@ -1,0 +1,270 @@
+"""Convolutions and products with a matrix of weights: the register-blocked kernels over panels.
+
+A product of rows with a weight matrix is a 1 x 1 convolution, so dense layers use the same
+kernels, and their weights the same layout.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from stepgraph.backends.cpu.fusion import Group
+from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS, Layout
+from stepgraph.backends.cpu.lower import Layouts, Lowering
+from stepgraph.backends.cpu.native.geometry import Convolution
+from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep, Scaled
+from stepgraph.backends.cpu.registry import UPDATING, Updating, lowers, prefers
+from stepgraph.graph.dtypes import float32
+from stepgraph.graph.operation import Operation
+from stepgraph.graph.shapes import known_shape
+from stepgraph.graph.tensor import Tensor
+from stepgraph.graph.windows import resolve_padding
+
+if TYPE_CHECKING:
+    from stepgraph.backends.cpu.native.kernels import Kernels
+
+
+def _native_kernels() -> Kernels:
+    from stepgraph.backends.cpu.native.kernels import load_kernels
+
+    return load_kernels()
+
+
+@functools.cache
+def native_source() -> KernelSource:
+    """The module of hand-shaped kernels."""
+    return KernelSource(("native",), _native_kernels)
+
+
+# -- which shapes ---------------------------------------------------------------------------------
+
+
+def _geometry(op: Operation, source: Tensor, weights: Tensor, rows: bool) -> Convolution | None:
+    """The convolution that an op's settings describe; None if the kernels do not cover it."""
+    a = op.attributes
+    shapes = [known_shape(t.shape) for t in (source, weights)]
+    plain = a["data_layout"] == "NHWC" and a["weights_layout"] == "HWIO" and a["groups"] == 1
+    if not plain or any(t.dtype != float32 for t in (source, weights)) or 0 in shapes[0]:
+        return None
+    (images, height, width, channels), (kh, kw, _, out) = shapes
+    (top, bottom), (left, right) = resolve_padding(
+        (height, width),
+        (kh, kw),
+        strides=a["strides"],
+        dilations=a["dilations"],
+        padding=a["padding"],
+        explicit_padding=a["explicit_padding"],
+    )
+    if min(top, bottom, left, right) < 0:
+        return None
+    size = (height, width)
+    return Convolution(
+        images,
+        size,
+        (channels, out),
+        (kh, kw),
+        a["strides"],
+        a["dilations"],
+        (top, bottom, left, right),
+        rows,
+    )
+
+
+def _dense(rows: Tensor, weights: Tensor) -> Convolution | None:
+    """A product of rows (..., K) with a matrix (K, N) as a 1 x 1 convolution."""
+    shape, matrix = known_shape(rows.shape), known_shape(weights.shape)
+    if len(matrix) != 2 or any(t.dtype != float32 for t in (rows, weights)):
+        return None
+    count = 1
+    for size in shape[:-1]:
+        count *= size
+    if count == 0 or 0 in matrix:
+        return None
+    return Convolution(count, (1, 1), (matrix[0], matrix[1]), (1, 1))
+
+
+def _parts(op: Operation) -> tuple[str, Tensor, Tensor, Tensor] | None:
+    """What a product is: (pass, data, weights, result); data is x or dy."""
+    a, b = op.inputs[:2]
+    if op.type == "convolution_2d":
+        return "forward", a, b, op.output
+    if op.type == "convolution_2d_data_gradient":
+        return "data", a, b, op.output
+    if op.type == "convolution_2d_weights_gradient":
+        return "weights", a, b, op.output
+    first, second = op.attributes["transpose_primary"], op.attributes["transpose_secondary"]
+    if b.rank == 2 and not first and _is_weight(b):
+        return ("data" if second else "forward"), a, b, op.output
+    if first and not second and a.rank == 2 and b.rank == 2:
+        return "weights", b, a, op.output
+    return None
+
+
+def _is_weight(tensor: Tensor) -> bool:
+    return tensor.operation.type in ("variable", "constant")
+
+
+def _convolution_of(op: Operation, stem: bool) -> Convolution | None:
+    parts = _parts(op)
+    if parts is None:
+        return None
+    kind, data, weights, result = parts
+    if op.type == "matrix_multiplication":
+        if kind == "weights":
+            return _dense(op.inputs[0], result)
+        return _dense(data if kind == "forward" else result, weights)
+    if kind == "forward":
+        return _geometry(op, data, weights, stem)
+    if kind == "data":
+        return _geometry(op, result, weights, False)
+    return _geometry(op, op.inputs[1], result, stem)
+
+
+# -- layouts --------------------------------------------------------------------------------------
+
+
+@prefers(
+    "convolution_2d",
+    "convolution_2d_data_gradient",
+    "convolution_2d_weights_gradient",
+    "matrix_multiplication",
+)
+def _prefer(layouts: Layouts, op: Operation) -> None:
+    parts = _parts(op)
+    if parts is None:
+        return
+    kind, data, weights, result = parts
+    if kind == "forward":
+        stem = op.type == "convolution_2d" and _is_stem(data)
+        if _convolution_of(op, stem) is None:
+            return
+        layouts.of.setdefault(weights, STEM if stem else _weights_layout(weights))
+        layouts.of.setdefault(result, PANELS)
+        if not stem:
+            layouts.of.setdefault(data, PANELS)
+        return
+    if _convolution_of(op, False) is None:
+        return
+    if kind == "data":
+        layouts.of.setdefault(weights, _weights_layout(weights))
+        layouts.of.setdefault(result, PANELS)
+        layouts.of.setdefault(data, PANELS)
+        return
+    source = op.inputs[1] if op.type != "matrix_multiplication" else op.inputs[0]
+    stem = op.type != "matrix_multiplication" and _is_stem(source)
+    layouts.of.setdefault(result, STEM if stem else _weights_layout(result))
+    grad = op.inputs[0] if op.type != "matrix_multiplication" else op.inputs[1]
+    layouts.of.setdefault(grad, PANELS)
+
+
+def _is_stem(source: Tensor) -> bool:
+    """A first layer over few channels reads the images as they are fed."""
+    return source.operation.type == "placeholder" and (source.shape[-1] or 0) < LANES
+
+
+def _weights_layout(weights: Tensor) -> Layout:
+    return WEIGHTS
+
+
+# -- lowerings ------------------------------------------------------------------------------------
+
+
+@lowers("convolution_2d", "convolution_2d_data_gradient", "convolution_2d_weights_gradient")
+def _lower_convolution(ctx: Lowering, op: Operation) -> bool:
+    return _lower(ctx, op, None)
+
+
+def lower_product(ctx: Lowering, op: Operation) -> bool:
+    """A matrix product with weights; False if it is another kind of product."""
+    return _parts(op) is not None and _lower(ctx, op, None)
+
+
+def lower_with_update(ctx: Lowering, group: Group) -> bool:
+    """A weight gradient whose only use is a step of gradient descent, written over the weights."""
+    gradient, update = group.operations
+    rate = update.inputs[0]
+    number = ctx.number(rate)
+    alpha: Any = -number if number is not None else Scaled(ctx.value(rate, ROWS), -1.0)
+    return _lower(ctx, gradient, (update.output, alpha))
+
+
+def _is_weight_gradient(op: Operation) -> bool:
+    parts = _parts(op)
+    return parts is not None and parts[0] == "weights" and _convolution_of(op, False) is not None
+
+
+for _name in ("convolution_2d_weights_gradient", "matrix_multiplication"):
+    UPDATING[_name] = Updating(_is_weight_gradient, lower_with_update)
+
+
+def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> bool:
+    parts = _parts(op)
+    if parts is None:
+        return False
+    kind, data, weights, result = parts
+    dense = op.type == "matrix_multiplication"
+    source = {"forward": data, "data": result}.get(kind)
+    if source is None:
+        source = op.inputs[0] if dense else op.inputs[1]
+    stem = not dense and kind != "data" and _is_stem(source)
+    shape = _convolution_of(op, stem)
+    if shape is None:
+        return False
+    inner = STEM if stem else WEIGHTS
+    from stepgraph.backends.cpu.native.kernels import load_kernels
+
+    blocking = load_kernels().blocking
+    alpha: Any = 1.0
+    beta = 0.0
+    reads: list[Buffer]
+    if kind == "forward":
+        values, tasks = shape.forward(blocking)
+        x = ctx.value(data, ROWS if stem else PANELS)
+        w = ctx.value(weights, inner)
+        y = ctx.output(result, PANELS)
+        reads, target = [x, w], y
+    elif kind == "data":
+        values, tasks = shape.data_gradient(blocking)
+        y = ctx.value(data, PANELS)
+        w = ctx.value(weights, inner)
+        x = ctx.output(result, PANELS)
+        reads, target = [y, w], x
+    else:
+        values, tasks = shape.weight_gradient(blocking)
+        x = ctx.value(source, ROWS if stem else PANELS)
+        y = ctx.value(op.inputs[1] if dense else op.inputs[0], PANELS)
+        reads = [x, y]
+        if update is None:
+            w = ctx.output(result, inner)
+        else:
+            w = ctx.output(update[0], inner)
+            alpha, beta = update[1], 1.0
+            if isinstance(alpha, Scaled):
+                reads.append(alpha.buffer)
+        target = w
+    scratch_size = values.get("scratch_size", 0)
+    arguments: dict[str, Any] = {**values, "x": At(x), "w": At(w), "y": At(y)}
+    writes = [target]
+    if scratch_size:
+        scratch = ctx.scratch((ctx.threads * scratch_size,), float32, f"{op.name}/scratch")
+        writes.append(scratch)
+        arguments["scratch"] = At(scratch)
+    else:
+        arguments["scratch"] = 0
+    arguments |= {"alpha": alpha, "beta": beta}
+    names = {"forward": "forward", "data": "data_gradient", "weights": "weight_gradient"}
+    ctx.add(
+        KernelStep(
+            name=op.type + (" with update" if update else ""),
+            reads=reads,
+            writes=writes,
+            source=native_source(),
+            kernel=f"convolution_{names[kind]}",
+            arguments=arguments,
+            tasks=tasks,
+            accumulates=update is not None,
+            flops=2 * shape.multiply_adds(),
+        )
+    )
+    return True
