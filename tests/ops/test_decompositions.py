@@ -27,7 +27,7 @@ def test_decomposition_agrees_with_reference(definition, sample):
     )
     assert definition.name not in {operation.type for operation in program.operations()}
     feeds = {p.name: a for p, a in zip(placeholders, arrays, strict=True)}
-    got = ReferenceRunner(program, ReferenceState({}, None)).run(feeds)
+    got = ReferenceRunner(program, ReferenceState(graph.variables, None)).run(feeds)
     wanted = run(definition, sample, "reference", arrays)
     for g, w in zip(got, wanted, strict=True):
         assert_close(g, w, 1e-10 * sample.tolerance, definition.name)
