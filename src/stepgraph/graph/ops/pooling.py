@@ -20,25 +20,27 @@ from stepgraph.graph.definition import (
     require_same_dtype,
 )
 from stepgraph.graph.operation import Operation
+from stepgraph.graph.ops.pooling_numpy import (
+    at_maximum_reference,
+    avg_gradient_reference,
+    avg_reference,
+    max_gradient_reference,
+    max_reference,
+    pooling_window,
+)
 from stepgraph.graph.shapes import Spec, bad_shape, format_shape, known_shape, same_shape
 from stepgraph.graph.tensor import Tensor
 from stepgraph.graph.windows import (
     NO_PADS,
     PadsLike,
-    Pair,
     PairLike,
-    Window,
-    accumulator,
     as_pair,
     checked,
-    counts,
-    cropped,
     data_shape,
     from_nhwc,
     known_output,
     nhwc_sizes,
     padded,
-    to_nhwc,
     window_attributes,
 )
 
@@ -49,16 +51,12 @@ if TYPE_CHECKING:
 # -- inference -----------------------------------------------------------------------------------
 
 
-def _window(attributes: dict[str, Any]) -> Window:
-    return Window.of(attributes["kernel_size"], attributes)
-
-
 def _infer(source: Spec, **attributes: Any) -> Spec:
     require_float(source)
     require_rank(source, 4, "source")
     layout = attributes["data_layout"]
     batch, height, width, channels = nhwc_sizes(source.shape, layout)
-    window = _window(attributes)
+    window = pooling_window(attributes)
     for axis, pads in zip(("height", "width"), window.explicit_padding, strict=True):
         size = window.kernel[0 if axis == "height" else 1]
         if max(pads) >= size:
@@ -94,61 +92,8 @@ def _maximum_infer(values: Spec, source: Spec, **attributes: Any) -> Spec:
 # -- maximum -------------------------------------------------------------------------------------
 
 
-def _max_reference(source: Array, **attributes: Any) -> Array:
-    x, window = to_nhwc(source, attributes["data_layout"]), _window(attributes)
-    sizes = (x.shape[1], x.shape[2])
-    output = known_output(window, sizes)
-    x = padded(x, window.pads(sizes), -np.inf)
-    made = np.full((x.shape[0], *output, x.shape[3]), -np.inf, x.dtype)
-    for _, _, index in window.slices(output):
-        np.maximum(made, x[index], out=made)
-    return from_nhwc(made, attributes["data_layout"])
-
-
-def _places(x: Array, window: Window, output: Pair) -> Array:
-    """For each window of an NHWC array, the tap that sees the first maximum; NaN counts as one."""
-    pads = window.pads((x.shape[1], x.shape[2]))
-    # Padding never wins, not even where everything else is -inf too.
-    real = padded(np.ones((1, x.shape[1], x.shape[2], 1), bool), pads, False)
-    x = padded(x, pads, -np.inf)
-    best = np.full((x.shape[0], *output, x.shape[3]), -np.inf, x.dtype)
-    place = np.full(best.shape, -1, np.int64)
-    for tap, (_, _, index) in enumerate(window.slices(output)):
-        seen = x[index]
-        wins = (seen > best) | (np.isnan(seen) & ~np.isnan(best)) | (place < 0)
-        wins &= real[index]
-        np.copyto(best, seen, where=wins)
-        np.copyto(place, tap, where=wins)
-    return place
-
-
-def _max_gradient_reference(incoming: Array, source: Array, **attributes: Any) -> Array:
-    layout, window = attributes["data_layout"], _window(attributes)
-    grad, x = to_nhwc(incoming, layout), to_nhwc(source, layout)
-    output = (grad.shape[1], grad.shape[2])
-    pads = window.pads((x.shape[1], x.shape[2]))
-    place = _places(x, window, output)
-    result = padded(np.zeros_like(x, dtype=accumulator(x.dtype), order="C"), pads)
-    for tap, (_, _, index) in enumerate(window.slices(output)):
-        result[index] += np.where(place == tap, grad, 0)
-    return from_nhwc(cropped(result, pads).astype(source.dtype, copy=False), layout)
-
-
-def _maximum_reference(values: Array, source: Array, **attributes: Any) -> Array:
-    layout, window = attributes["data_layout"], _window(attributes)
-    v, x = to_nhwc(values, layout), to_nhwc(source, layout)
-    sizes = (x.shape[1], x.shape[2])
-    output = known_output(window, sizes)
-    place = _places(x, window, output)
-    v = padded(v, window.pads(sizes))
-    made = np.zeros((x.shape[0], *output, x.shape[3]), values.dtype)
-    for tap, (_, _, index) in enumerate(window.slices(output)):
-        np.copyto(made, v[index], where=place == tap)
-    return from_nhwc(made, layout)
-
-
 def _maximum_decompose(graph: Graph, values: Tensor, source: Tensor, **attributes: Any) -> Tensor:
-    layout, window = attributes["data_layout"], _window(attributes)
+    layout, window = attributes["data_layout"], pooling_window(attributes)
     _, *sizes, _ = nhwc_sizes(known_shape(source.shape), layout)
     height, width = sizes
     assert height is not None
@@ -206,31 +151,6 @@ def _maximum_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradie
 # -- average -------------------------------------------------------------------------------------
 
 
-def _avg_reference(source: Array, *, include_zero_pad_to_average: bool, **attributes: Any) -> Array:
-    x, window = to_nhwc(source, attributes["data_layout"]), _window(attributes)
-    sizes = (x.shape[1], x.shape[2])
-    output = known_output(window, sizes)
-    x = padded(x, window.pads(sizes))
-    total = np.zeros((x.shape[0], *output, x.shape[3]), accumulator(x.dtype))
-    for _, _, index in window.slices(output):
-        total += x[index]
-    total /= counts(window, sizes, include_zero_pad_to_average)
-    return from_nhwc(total.astype(source.dtype, copy=False), attributes["data_layout"])
-
-
-def _avg_gradient_reference(
-    incoming: Array, like: Array, *, include_zero_pad_to_average: bool, **attributes: Any
-) -> Array:
-    layout, window = attributes["data_layout"], _window(attributes)
-    n, height, width, c = to_nhwc(like, layout).shape
-    pads, dtype = window.pads((height, width)), accumulator(incoming.dtype)
-    share = to_nhwc(incoming, layout) / counts(window, (height, width), include_zero_pad_to_average)
-    result = padded(np.zeros((n, height, width, c), dtype), pads)
-    for _, _, index in window.slices((share.shape[1], share.shape[2])):
-        result[index] += share
-    return from_nhwc(cropped(result, pads).astype(incoming.dtype, copy=False), layout)
-
-
 def _avg_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
     grad = grads[0]
     assert grad is not None
@@ -276,7 +196,7 @@ def _cases(
         # Distinct values: near a tie finite differences would jump from one maximum to another.
         x = (rng.permutation(np.prod(shape)).reshape(shape) * 0.1 - 2).astype("float32")
         filled = {"strides": None, "padding": "TF_VALID", "explicit_padding": NO_PADS, **settings}
-        window = _window(_attributes(**filled, data_layout="NHWC"))
+        window = pooling_window(_attributes(**filled, data_layout="NHWC"))
         output = known_output(window, (shape[1], shape[2]))
         incoming = rng.standard_normal((shape[0], *output, shape[3])).astype("float32")
         yield label, x, incoming, {**settings, **extra}
@@ -374,7 +294,7 @@ MAX_POOLING_2D = OpDefinition(
     "max_pooling_2d",
     inputs=("source",),
     infer=_infer,
-    reference=_max_reference,
+    reference=max_reference,
     gradient=_max_gradient,
     mpsgraph="maxPooling2DWithSourceTensor:descriptor:name:",
     samples=_max_samples,
@@ -384,7 +304,7 @@ MAX_POOLING_2D_GRADIENT = OpDefinition(
     "max_pooling_2d_gradient",
     inputs=("incoming", "source"),
     infer=_gradient_infer,
-    reference=_max_gradient_reference,
+    reference=max_gradient_reference,
     gradient=_max_gradient_gradient,
     mpsgraph="maxPooling2DGradientWithGradientTensor:sourceTensor:descriptor:name:",
     samples=_max_gradient_samples,
@@ -394,7 +314,7 @@ MAX_POOLING_2D_AT_MAXIMUM = OpDefinition(
     "max_pooling_2d_at_maximum",
     inputs=("values", "source"),
     infer=_maximum_infer,
-    reference=_maximum_reference,
+    reference=at_maximum_reference,
     gradient=_maximum_gradient,
     decompose=_maximum_decompose,
     samples=_maximum_samples,
@@ -404,7 +324,7 @@ AVG_POOLING_2D = OpDefinition(
     "avg_pooling_2d",
     inputs=("source",),
     infer=lambda source, include_zero_pad_to_average, **rest: _infer(source, **rest),
-    reference=_avg_reference,
+    reference=avg_reference,
     gradient=_avg_gradient,
     mpsgraph="avgPooling2DWithSourceTensor:descriptor:name:",
     samples=_avg_samples,
@@ -416,7 +336,7 @@ AVG_POOLING_2D_GRADIENT = OpDefinition(
     infer=lambda incoming, like, include_zero_pad_to_average, **rest: _gradient_infer(
         incoming, like, **rest
     ),
-    reference=_avg_gradient_reference,
+    reference=avg_gradient_reference,
     gradient=_avg_gradient_gradient,
     shape_only=(1,),
     mpsgraph="avgPooling2DGradientWithGradientTensor:sourceTensor:descriptor:name:",
