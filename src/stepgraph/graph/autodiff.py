@@ -162,10 +162,22 @@ def _apply_rule(
     for tensor, grad in zip(operation.inputs, found, strict=True):
         if grad is None or not tensor.dtype.is_float:
             continue
-        if grad.shape != tensor.shape:
+        if grad.shape != tensor.shape or _may_be_broadcast(operation, tensor, grad):
             grad = graph.sum_to_like(grad, tensor)
         pairs.append((tensor, grad))
     return pairs
+
+
+def _may_be_broadcast(operation: Operation, tensor: Tensor, grad: Tensor) -> bool:
+    """Whether a size that is not known yet may turn out to be 1 beside a larger one."""
+    made = grad.operation
+    if any(i < len(made.inputs) and made.inputs[i] is tensor for i in made.definition.shape_only):
+        return False  # made to the shape of the tensor
+    for other in operation.inputs:
+        for back in range(1, min(tensor.rank, other.rank) + 1):
+            if tensor.shape[-back] is None and other is not tensor and other.shape[-back] != 1:
+                return True
+    return False
 
 
 def _between(
