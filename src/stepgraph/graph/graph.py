@@ -22,6 +22,7 @@ from stepgraph.graph.ops.loss import LossOps
 from stepgraph.graph.ops.matrix_multiplication import MatrixMultiplicationOps
 from stepgraph.graph.ops.memory import MemoryOps
 from stepgraph.graph.ops.normalization import NormalizationOps
+from stepgraph.graph.ops.one_hot import OneHotOps
 from stepgraph.graph.ops.optimizer import OptimizerOps
 from stepgraph.graph.ops.padding import PaddingOps
 from stepgraph.graph.ops.pooling import PoolingOps
@@ -30,6 +31,7 @@ from stepgraph.graph.ops.reduction import ReductionOps
 from stepgraph.graph.ops.scatter_nd import ScatterNdOps
 from stepgraph.graph.ops.slicing import SlicingOps
 from stepgraph.graph.ops.tensor_shape import TensorShapeOps
+from stepgraph.graph.ops.top_k import TopKOps
 from stepgraph.graph.tensor import Tensor, Variable
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Graph(
     MatrixMultiplicationOps,
     MemoryOps,
     NormalizationOps,
+    OneHotOps,
     OptimizerOps,
     PaddingOps,
     PoolingOps,
@@ -62,6 +65,7 @@ class Graph(
     ScatterNdOps,
     SlicingOps,
     TensorShapeOps,
+    TopKOps,
 ):
     """Builder and owner of operations.
 

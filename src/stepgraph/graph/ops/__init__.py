@@ -19,6 +19,7 @@ from stepgraph.graph.ops import (
     matrix_multiplication,
     memory,
     normalization,
+    one_hot,
     optimizer,
     padding,
     pooling,
@@ -27,6 +28,7 @@ from stepgraph.graph.ops import (
     scatter_nd,
     slicing,
     tensor_shape,
+    top_k,
 )
 
 FAMILIES: tuple[ModuleType, ...] = (
@@ -51,6 +53,8 @@ FAMILIES: tuple[ModuleType, ...] = (
     depthwise_convolution,
     convolution_transpose,
     random,
+    one_hot,
+    top_k,
 )
 
 
