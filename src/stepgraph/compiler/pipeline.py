@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from stepgraph.compiler.capture import capture
+from stepgraph.compiler.collapse import collapse
 from stepgraph.compiler.common import merge_common
 from stepgraph.compiler.decompose import decompose
 from stepgraph.compiler.fold import fold
 from stepgraph.compiler.program import Program
 from stepgraph.compiler.random_step import advance_random_step
+from stepgraph.compiler.simplify import simplify
 from stepgraph.compiler.specialise import specialise
 from stepgraph.errors import GraphError, describe, nearest
 from stepgraph.graph.definition import Array, OpDefinition
@@ -24,6 +26,8 @@ Pass = Callable[[Program], Program]
 # Passes every device gets, in order. Each leaves an equivalent program.
 PASSES: dict[str, Pass] = {
     "fold": fold,
+    "collapse": collapse,
+    "simplify": simplify,
     "merge_common": merge_common,
 }
 
