@@ -518,6 +518,61 @@ def test_state_is_not_differentiated_through(rng):
     assert float(grad) == 2 * 3.0 * 5.0 * 8.0
 
 
+@pytest.mark.parametrize("order", [1, 2])
+def test_gradient_around_state_in_nested_control_flow(order, rng):
+    """The second pass through the loop must see the values of `v` that the first one saw."""
+
+    def build(graph, x, w):
+        v = graph.variable(np.float64(1.0))
+
+        def body(i, total):
+            made = graph.if_(graph.equal(i % 2, 0), lambda: graph.assign(v, v + 1.5))
+
+            def inner():
+                doubled = graph.for_loop(2, [], lambda j: graph.assign(v, v * 1.1))
+                return graph.control_dependency([doubled], lambda: graph.sin(total * w) * v)
+
+            return graph.control_dependency([made], inner)
+
+        return graph.for_loop(4, x, body)
+
+    check(build, rng.standard_normal(2), rng.standard_normal(2), order=order)
+
+
+def test_gradient_behind_an_assign_sees_the_assigned_value(rng):
+    def build(graph, x):
+        v = graph.variable(np.float64(1.0))
+        update = graph.assign(v, 3.0)
+
+        def behind():
+            return graph.if_(is_large(graph, x), lambda: graph.square(x) * v, lambda: x)
+
+        return graph.control_dependency([update], behind)
+
+    check(build, np.abs(rng.standard_normal(3)))
+
+
+def test_control_flow_in_float64(rng):
+    """The float64 oracle settles the dtypes of parameters and carried values too."""
+    graph = sg.Graph()
+    x = graph.placeholder((3,))
+    v = graph.variable(1.0)
+
+    def body(i, total):
+        update = graph.assign(v, v + 0.125)
+        scaled = graph.control_dependency([update], lambda: total * v)
+        return graph.if_(is_large(graph, total), lambda: scaled, lambda: graph.sin(total))
+
+    y = graph.for_loop(3, x, body)
+    grads = graph.gradients(of=y, with_=[x])
+    array = np.abs(rng.standard_normal(3))
+    found = graph.run({x: array}, [y, grads[x]], device="reference:float64")
+    assert all(a.dtype == np.float64 for a in found)
+    factor = 1.125 * 1.25 * 1.375
+    single = array.astype("float32").astype("float64")
+    np.testing.assert_allclose(found, [single * factor, np.full(3, factor)], rtol=1e-12)
+
+
 # -- specialising --------------------------------------------------------------------------------
 
 
