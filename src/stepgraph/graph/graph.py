@@ -28,6 +28,7 @@ from stepgraph.graph.ops.padding import PaddingOps
 from stepgraph.graph.ops.pooling import PoolingOps
 from stepgraph.graph.ops.random import RandomOps
 from stepgraph.graph.ops.reduction import ReductionOps
+from stepgraph.graph.ops.resize import ResizeOps
 from stepgraph.graph.ops.scatter_nd import ScatterNdOps
 from stepgraph.graph.ops.slicing import SlicingOps
 from stepgraph.graph.ops.tensor_shape import TensorShapeOps
@@ -62,6 +63,7 @@ class Graph(
     PoolingOps,
     RandomOps,
     ReductionOps,
+    ResizeOps,
     ScatterNdOps,
     SlicingOps,
     TensorShapeOps,

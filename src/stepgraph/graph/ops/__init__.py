@@ -25,6 +25,7 @@ from stepgraph.graph.ops import (
     pooling,
     random,
     reduction,
+    resize,
     scatter_nd,
     slicing,
     tensor_shape,
@@ -55,6 +56,7 @@ FAMILIES: tuple[ModuleType, ...] = (
     random,
     one_hot,
     top_k,
+    resize,
 )
 
 
