@@ -118,6 +118,10 @@ SHAPES = [
     Convolution(
         2, (11, 13), (16, 16), (5, 2), stride=(3, 2), dilation=(2, 3), padding=(4, 2, 3, 1)
     ),
+    Convolution(1, (9, 14), (16, 16), (2, 3), dilation=(1, 3), padding=(1, 1, 2, 2)),
+    Convolution(
+        1, (14, 19), (16, 16), (3, 5), stride=(1, 2), dilation=(2, 3), padding=(1, 1, 4, 2)
+    ),
     Convolution(20, (4, 4), (600, 16), (1, 1)),
     Convolution(3, (2, 3), (16, 16), (2, 3), padding=(4, 4, 5, 5)),
     Convolution(2, (32, 32), (3, 64), (7, 7), stride=(2, 2), rows=True),
