@@ -110,7 +110,10 @@ def _reduce_nothing(graph: Graph, operation: Operation, inputs: Sequence[Tensor]
     if any(x.shape[axis] != 1 for axis in operation.attributes["axes"]):
         return None
     shape = known_shape(operation.output.shape)
-    return x if x.shape == shape else graph.reshape(x, shape)
+    reshaped = x if x.shape == shape else graph.reshape(x, shape)
+    # A sum starts at 0.0, so that one of -0.0 alone is 0.0.
+    from_zero = operation.type in ("reduction_sum", "mean") and x.dtype.is_float
+    return graph.addition(reshaped, 0.0) if from_zero else reshaped
 
 
 def _transposed_operand(
