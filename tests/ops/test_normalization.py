@@ -132,6 +132,20 @@ def test_statistics_of_another_tensor_count_as_independent(torch):
         np.testing.assert_allclose(g, w.numpy(), rtol=1e-9, atol=1e-11)
 
 
+def test_statistics_over_different_axes_count_as_independent(torch):
+    x, incoming = numbers(9, (5, 3), (5, 3))
+    graph = sg.Graph()
+    source, seed = graph.placeholder((5, 3), "float64"), graph.placeholder((5, 3), "float64")
+    y = graph.normalize(source, graph.mean(source, 0), graph.variance(source, None, 1))
+    grad = graph.gradients(of=y, with_=[source], incoming=seed)[source]
+    got = graph.run({source: x, seed: incoming}, [grad], device="reference")[0]
+
+    tx = torch.tensor(x, requires_grad=True)
+    made = (tx - tx.mean(0)) / torch.sqrt(tx.var(1, correction=0, keepdim=True) + 1e-3)
+    wanted = torch.autograd.grad(made, tx, torch.tensor(incoming))[0]
+    np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-9, atol=1e-11)
+
+
 def test_beta_without_gamma():
     (x,) = numbers(6, (5, 3))
     graph = sg.Graph()
