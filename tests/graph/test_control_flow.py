@@ -694,7 +694,7 @@ def test_ops_inside_regions_are_decomposed():
     assert "softmax" not in types(program)
 
 
-@pytest.mark.parametrize("disabled", ["fold", "merge_common"])
+@pytest.mark.parametrize("disabled", ["prune", "fold", "merge_common"])
 def test_result_is_the_same_without_a_pass(disabled, rng):
     graph = sg.Graph()
     x = graph.placeholder((2,))
@@ -721,6 +721,80 @@ def test_common_operations_inside_a_body_are_merged():
     z = y + graph.sin(x)
     program = compile_program(graph, {x: (2,)}, [z], [])
     assert types(program).count("exponent") == 1
+
+
+def regions_of(program, kind):
+    return [op for op in program.operations() if op.type == kind]
+
+
+def test_unread_results_of_a_branch_are_pruned():
+    graph = sg.Graph()
+    x = graph.placeholder((2,))
+    a, b = graph.if_(
+        is_large(graph, x), lambda: (graph.sin(x), graph.exponent(x)), lambda: (x, graph.tanh(x))
+    )
+    program = compile_program(graph, {x: (2,)}, [b], [])
+    (made,) = regions_of(program, "if")
+    assert len(made.outputs) == 1
+    assert "sin" not in types(program)
+    both = compile_program(graph, {x: (2,)}, [a, b], [])
+    assert len(regions_of(both, "if")[0].outputs) == 2
+
+
+def test_unread_carried_values_are_pruned_unless_others_need_them():
+    graph = sg.Graph()
+    x = graph.placeholder((2,))
+    a, b, c = graph.for_loop(
+        3, [x, x, x], lambda i, a, b, c: [a * b, graph.sin(b), graph.exponent(c) + a]
+    )
+    wanted = {a: 2, b: 1, c: 3}
+    for target, count in wanted.items():
+        program = compile_program(graph, {x: (2,)}, [target], [])
+        (made,) = regions_of(program, "for")
+        assert len(made.outputs) == count
+    array = np.array([0.5, -0.25], "float32")
+    together = run(graph, {x: array}, a, b, c)
+    for target, value in zip((a, b, c), together, strict=True):
+        np.testing.assert_array_equal(run(graph, {x: array}, target)[0], value)
+
+
+def test_a_while_loop_keeps_what_its_predicate_reads():
+    graph = sg.Graph()
+    x = graph.placeholder((2,))
+    value, _, _ = graph.while_loop(
+        [x, graph.constant(0), x], lambda v, n, u: n < 3, lambda v, n, u: [v * 2.0, n + 1, u + v]
+    )
+    program = compile_program(graph, {x: (2,)}, [value], [])
+    (made,) = regions_of(program, "while")
+    assert len(made.outputs) == 2
+    np.testing.assert_array_equal(run(graph, {x: [1.0, 2.0]}, value)[0], [8.0, 16.0])
+
+
+def test_nested_results_are_pruned():
+    graph = sg.Graph()
+    x = graph.placeholder((2,))
+
+    def body(i, a, b):
+        return graph.if_(is_large(graph, a), lambda: [a, graph.sin(b)], lambda: [a * 2.0, b])
+
+    a, _ = graph.for_loop(3, [x, x], body)
+    program = compile_program(graph, {x: (2,)}, [a], [])
+    (loop,) = regions_of(program, "for")
+    (inner,) = (op for op in loop.regions[0].operations if op.type == "if")
+    assert len(loop.outputs) == len(inner.outputs) == 1
+    assert "sin" not in types(program)
+
+
+def test_histories_that_a_gradient_does_not_read_are_pruned():
+    """Of `a + b`, only the sine's argument is needed again."""
+    graph = sg.Graph()
+    x = graph.placeholder((2,))
+    a, _ = graph.for_loop(5, [x, x], lambda i, a, b: [a + graph.sin(b), b * 2.0])
+    grads = graph.gradients(of=a, with_=[x])
+    program = compile_program(graph, {x: (2,)}, [grads[x]], [])
+    recorded = [op for op in regions_of(program, "for") if any(t.rank == 2 for t in op.outputs)]
+    (loop,) = recorded
+    assert sorted(t.shape for t in loop.outputs) == [(2,), (5, 2)]
 
 
 # -- printing, order and errors ------------------------------------------------------------------

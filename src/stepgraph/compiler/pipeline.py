@@ -10,6 +10,7 @@ from stepgraph.compiler.common import merge_common
 from stepgraph.compiler.decompose import decompose
 from stepgraph.compiler.fold import fold
 from stepgraph.compiler.program import Program
+from stepgraph.compiler.prune import prune
 from stepgraph.compiler.random_step import advance_random_step
 from stepgraph.compiler.simplify import simplify
 from stepgraph.compiler.specialise import specialise
@@ -25,6 +26,7 @@ Pass = Callable[[Program], Program]
 
 # Passes every device gets, in order. Each leaves an equivalent program.
 PASSES: dict[str, Pass] = {
+    "prune": prune,
     "fold": fold,
     "collapse": collapse,
     "simplify": simplify,

@@ -103,9 +103,20 @@ class Rewriter:
             },
         )
 
-    def inline(self, region: Block, arguments: Sequence[Tensor] = ()) -> list[Tensor]:
-        """Copies a region into the place of the operation being visited; gives its results."""
-        return inline(self.graph, region, arguments, self.mapping, self._replaced)
+    def inline(
+        self,
+        region: Block,
+        arguments: Sequence[Tensor] = (),
+        results: Sequence[Tensor] | None = None,
+    ) -> list[Tensor]:
+        """Copies a region into the place of the operation being visited.
+
+        Args:
+            region: whose operations.
+            arguments: what its parameters become.
+            results: what is wanted of it; its results without it.
+        """
+        return inline(self.graph, region, arguments, self.mapping, self._replaced, results)
 
     def _replaced(
         self, operation: Operation, mapping: dict[Tensor, Tensor]

@@ -56,6 +56,7 @@ def inline(
     arguments: Sequence[Tensor],
     mapping: Mapping | None = None,
     visit: Visitor | None = None,
+    results: Sequence[Tensor] | None = None,
 ) -> list[Tensor]:
     """Copies what a region's results need into the current block of `graph`.
 
@@ -67,24 +68,26 @@ def inline(
         arguments: what its parameters become.
         mapping: counterparts of what it captures.
         visit: ``visit(operation, mapping)`` may return replacements for the outputs.
+        results: what is wanted of the region; its results without it.
 
     Returns:
-        The counterparts of the region's results.
+        The counterparts of the results.
     """
     local = dict(mapping or {})
     local.update(zip(region.parameters, arguments, strict=True))
-    for operation in needed(region):
+    results = region.results if results is None else results
+    for operation in needed(region, results):
         outputs = visit(operation, local) if visit else None
         if outputs is None:
             outputs = copy_operation(graph, operation, local, visit)
         local.update(zip(operation.outputs, outputs, strict=True))
-    return [local.get(t, t) for t in region.results]
+    return [local.get(t, t) for t in results]
 
 
-def needed(region: Block) -> list[Operation]:
-    """The operations of a region that its results need, in order."""
+def needed(region: Block, results: Sequence[Tensor]) -> list[Operation]:
+    """The operations of a region that some of its tensors need, in order."""
     live: set[Operation] = set()
-    stack = [t.operation for t in region.results]
+    stack = [t.operation for t in results]
     while stack:
         operation = stack.pop()
         if operation.block is region and operation not in live:
