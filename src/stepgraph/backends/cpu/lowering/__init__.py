@@ -1,5 +1,10 @@
 """From operations to launches: fused loops here, one file per op family beside it."""
 
-from stepgraph.backends.cpu.lowering import convolution, matrix_multiplication, tensor_shape
+from stepgraph.backends.cpu.lowering import (
+    convolution,
+    matrix_multiplication,
+    pooling,
+    tensor_shape,
+)
 
-FAMILIES = (convolution, matrix_multiplication, tensor_shape)
+FAMILIES = (convolution, matrix_multiplication, pooling, tensor_shape)

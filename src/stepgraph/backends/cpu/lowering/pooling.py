@@ -1,0 +1,80 @@
+"""Poolings and their gradients, on panels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stepgraph.backends.cpu.kernels.pooling import PoolingSpec, build_pooling
+from stepgraph.backends.cpu.layouts import PANELS, panels_of
+from stepgraph.backends.cpu.lower import Layouts, Lowering
+from stepgraph.backends.cpu.plan import At, KernelSource, KernelStep
+from stepgraph.backends.cpu.registry import lowers, prefers
+from stepgraph.graph.dtypes import float32
+from stepgraph.graph.operation import Operation
+from stepgraph.graph.ops.pooling_numpy import pooling_window
+from stepgraph.graph.shapes import known_shape
+from stepgraph.graph.tensor import Tensor
+
+# Pixels that one task handles: enough to hide what a task costs.
+PIXELS = 512
+# Op to the kind of kernel, and which tensors are of the source's shape and of the pooled one's.
+KINDS = {
+    "max_pooling_2d": "max",
+    "avg_pooling_2d": "avg",
+    "max_pooling_2d_at_maximum": "at_maximum",
+    "max_pooling_2d_gradient": "max_gradient",
+    "avg_pooling_2d_gradient": "avg_gradient",
+}
+
+
+def _fits(op: Operation) -> bool:
+    return op.attributes["data_layout"] == "NHWC" and op.output.dtype == float32
+
+
+def _read(op: Operation) -> list[Tensor]:
+    return [t for k, t in enumerate(op.inputs) if k not in op.definition.shape_only]
+
+
+@prefers(*KINDS)
+def _prefer(layouts: Layouts, op: Operation) -> None:
+    if _fits(op):
+        for tensor in (*_read(op), op.output):
+            layouts.of.setdefault(tensor, PANELS)
+
+
+@lowers(*KINDS)
+def _lower(ctx: Lowering, op: Operation) -> bool:
+    kind = KINDS[op.type]
+    backward = kind.endswith("_gradient")
+    source, pooled = (op.output, op.inputs[0]) if backward else (op.inputs[-1], op.output)
+    n, height, width, channels = known_shape(source.shape)
+    _, rows, columns, _ = known_shape(pooled.shape) if _fits(op) else (0, 0, 0, 0)
+    if 0 in (n, height, width, channels, rows, columns):
+        return False
+    window = pooling_window(op.attributes)
+    counted = bool(op.attributes.get("include_zero_pad_to_average", False))
+    spec = PoolingSpec(kind, window.kernel, counted)
+    (top, _), (left, _) = window.pads((height, width))
+    block = max(1, PIXELS // width)
+    if backward:
+        # Neighbouring blocks both look at the windows between them.
+        block = max(block, 4 * window.kernel[0])
+    blocks = -(-(height if backward else rows) // block)
+    reads = [ctx.value(t, PANELS) for t in _read(op)]
+    target = ctx.output(op.output, PANELS)
+    arguments: dict[str, Any] = dict(zip(spec.reads, map(At, reads), strict=True))
+    arguments |= {"y": At(target), "h": height, "w": width, "oh": rows, "ow": columns}
+    arguments |= {"sh": window.strides[0], "sw": window.strides[1], "top": top, "left": left}
+    arguments |= {"block": block, "blocks": blocks}
+    ctx.add(
+        KernelStep(
+            name=op.type,
+            reads=reads,
+            writes=[target],
+            source=KernelSource(("pooling", spec), lambda: build_pooling(spec)),
+            kernel="pool",
+            arguments=arguments,
+            tasks=panels_of(channels) * n * blocks,
+        )
+    )
+    return True
