@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import stepgraph as sg
-from stepgraph.graph.ops.random import philox, random_words
+from stepgraph.graph.philox import philox, random_words
 
 # Known answers of Random123 for philox4x32-10: counter, key, result.
 VECTORS = [

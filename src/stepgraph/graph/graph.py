@@ -11,11 +11,14 @@ from stepgraph.graph.definition import Array
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.activation import ActivationOps
 from stepgraph.graph.ops.arithmetic import ArithmeticOps
+from stepgraph.graph.ops.broadcasting import BroadcastingOps
 from stepgraph.graph.ops.control_flow import ControlFlowOps
 from stepgraph.graph.ops.convolution import ConvolutionOps
 from stepgraph.graph.ops.convolution_transpose import ConvolutionTransposeOps
 from stepgraph.graph.ops.depthwise_convolution import DepthwiseConvolutionOps
 from stepgraph.graph.ops.gather import GatherOps
+from stepgraph.graph.ops.gather_along_axis import GatherAlongAxisOps
+from stepgraph.graph.ops.gather_nd import GatherNdOps
 from stepgraph.graph.ops.joining import JoiningOps
 from stepgraph.graph.ops.like import LikeOps
 from stepgraph.graph.ops.loss import LossOps
@@ -46,10 +49,13 @@ _state_hook: Callable[..., Any] | None = None
 class Graph(
     ActivationOps,
     ArithmeticOps,
+    BroadcastingOps,
     ControlFlowOps,
     ConvolutionOps,
     ConvolutionTransposeOps,
     DepthwiseConvolutionOps,
+    GatherAlongAxisOps,
+    GatherNdOps,
     GatherOps,
     JoiningOps,
     LikeOps,

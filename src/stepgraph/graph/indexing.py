@@ -156,9 +156,7 @@ def _refuse_scattered(parts: list[Any]) -> None:
     between = (type(None), slice, type(Ellipsis))
     places = [i for i, part in enumerate(parts) if not isinstance(part, between)]
     if sum(not _is_index(parts[i]) for i in places) > 1:
-        raise Misfit(
-            GraphError, "more than one index array", "at most one", "use graph.gather_nd"
-        )
+        raise Misfit(GraphError, "more than one index array", "at most one", "use graph.gather_nd")
     if places[-1] - places[0] >= len(places):
         raise Misfit(
             GraphError,

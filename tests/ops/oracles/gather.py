@@ -111,7 +111,7 @@ if torch is not None:
         ).numpy(),
         "top_k": _top_k,
         "sort": lambda x, axis=-1, descending=False: _sorted(x, axis, descending)[0].numpy(),
-        "arg_sort": lambda x, axis=-1, descending=False: _sorted(x, axis, descending)[1]
-        .numpy()
-        .astype("int32"),
+        "arg_sort": lambda x, axis=-1, descending=False: (
+            _sorted(x, axis, descending)[1].numpy().astype("int32")
+        ),
     }

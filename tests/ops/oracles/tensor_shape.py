@@ -16,7 +16,9 @@ def _torch(function):
 
 
 def _squeeze(x, axes=None):
-    shape = [n for i, n in enumerate(x.shape) if n != 1 or (axes is not None and i != axes % x.ndim)]
+    shape = [
+        n for i, n in enumerate(x.shape) if n != 1 or (axes is not None and i != axes % x.ndim)
+    ]
     return np.array(x.ravel().tolist()).reshape(shape)
 
 
@@ -63,9 +65,7 @@ def _reverse(x, axes=None):
 
 
 ORACLES = {
-    "expand_dims": lambda x, axes: x.reshape(
-        (2, 1, 3) if axes == 1 else (1, 2, 3, 1)
-    ),
+    "expand_dims": lambda x, axes: x.reshape((2, 1, 3) if axes == 1 else (1, 2, 3, 1)),
     "squeeze": _squeeze,
     "strided_slice": _strided_slice,
     "slice": lambda x, axis, start, length: np.take(
@@ -85,9 +85,7 @@ if torch is not None:
         "permute": _torch(torch.permute),
         "broadcast": _torch(torch.broadcast_to),
         "flatten_2d": _torch(
-            lambda x, axis=1: x.reshape(
-                int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:]))
-            )
+            lambda x, axis=1: x.reshape(int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:])))
         ),
         "concat": lambda *items: torch.cat(
             [torch.from_numpy(a) for a in items[:-1]], items[-1]

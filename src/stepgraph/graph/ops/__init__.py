@@ -8,11 +8,14 @@ from stepgraph.graph.definition import OpDefinition
 from stepgraph.graph.ops import (
     activation,
     arithmetic,
+    broadcasting,
     control_flow,
     convolution,
     convolution_transpose,
     depthwise_convolution,
     gather,
+    gather_along_axis,
+    gather_nd,
     joining,
     like,
     loss,
@@ -57,6 +60,9 @@ FAMILIES: tuple[ModuleType, ...] = (
     one_hot,
     top_k,
     resize,
+    broadcasting,
+    gather_nd,
+    gather_along_axis,
 )
 
 

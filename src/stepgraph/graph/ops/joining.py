@@ -123,8 +123,7 @@ def _part_reference(incoming: Array, *tensors: Array, axis: int, position: int) 
 def _part_gradient(op: Operation, grads: Grads) -> Gradients:
     graph, position = op.graph, op.attributes["position"]
     parts = [
-        _first(grads) if i == position else graph.zeros_like(t)
-        for i, t in enumerate(op.inputs[1:])
+        _first(grads) if i == position else graph.zeros_like(t) for i, t in enumerate(op.inputs[1:])
     ]
     joined = graph.concat(parts, op.attributes["axis"])
     return [joined, *(None for _ in parts)]

@@ -76,9 +76,7 @@ def _one_hot_samples(rng: np.random.Generator) -> Iterator[Sample]:
 
 
 def _one_hot_misuses() -> Iterator[Misuse]:
-    yield Misuse(
-        lambda g: g.one_hot(g.placeholder((2,)), 3), "indices are float32", DTypeError
-    )
+    yield Misuse(lambda g: g.one_hot(g.placeholder((2,)), 3), "indices are float32", DTypeError)
     yield Misuse(lambda g: g.one_hot(g.placeholder((2,), "int32"), -1), "depth -1 is negative")
     yield Misuse(lambda g: g.one_hot(g.placeholder((2,), "int32"), 3, axis=2), "axis 2 is outside")
 

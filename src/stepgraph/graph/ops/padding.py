@@ -86,9 +86,7 @@ def _pad_gradient(op: Operation, grads: Grads) -> Gradients:
     return [graph._one(STRIDED_SLICE, (grad,), attributes)]
 
 
-def _pad_decompose(
-    graph: Any, x: Tensor, *, paddings: Paddings, mode: str, value: float
-) -> Tensor:
+def _pad_decompose(graph: Any, x: Tensor, *, paddings: Paddings, mode: str, value: float) -> Tensor:
     shape = known_shape(x.shape)
     if mode == "constant":
         whole = known_shape(_padded(shape, paddings, mode))

@@ -31,58 +31,17 @@ from stepgraph.graph.definition import (
 from stepgraph.graph.dtypes import DType, DTypeLike, as_dtype, float16, float32, uint32
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.tensor_shape import known_sizes
+from stepgraph.graph.philox import (
+    LOW,
+    PHILOX_MULTIPLIERS,
+    PHILOX_ROUNDS,
+    PHILOX_WEYL,
+    random_words,
+)
 from stepgraph.graph.shapes import Misfit, ShapeLike, Spec, known_shape
 from stepgraph.graph.tensor import Tensor, Variable
 
 Grads = tuple[Tensor | None, ...]
-Words = tuple[Array, Array, Array, Array]
-
-# Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
-PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-PHILOX_WEYL = (0x9E3779B9, 0xBB67AE85)
-PHILOX_ROUNDS = 10
-_LOW = 0xFFFFFFFF
-
-
-def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> Words:
-    """Philox4x32-10: four random words for each counter.
-
-    Args:
-        counter: four words, each an array of uint32 or a number; they broadcast.
-        key: two words.
-
-    Returns:
-        Four uint32 arrays.
-
-    Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
-
-    Example:
-        >>> [hex(int(word)) for word in philox((0, 0, 0, 0), (0, 0))]
-        ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
-    """
-    c0, c1, c2, c3 = (np.asarray(word, np.uint32) for word in counter)
-    k0, k1 = key
-    m0, m1 = (np.uint64(m) for m in PHILOX_MULTIPLIERS)
-    for _ in range(PHILOX_ROUNDS):
-        p0, p1 = c0.astype(np.uint64) * m0, c2.astype(np.uint64) * m1
-        high0, high1 = ((p >> np.uint64(32)).astype(np.uint32) for p in (p0, p1))
-        c0, c1, c2, c3 = (
-            high1 ^ c1 ^ np.uint32(k0),
-            p1.astype(np.uint32),
-            high0 ^ c3 ^ np.uint32(k1),
-            p0.astype(np.uint32),
-        )
-        k0, k1 = (k0 + PHILOX_WEYL[0]) & _LOW, (k1 + PHILOX_WEYL[1]) & _LOW
-    return c0, c1, c2, c3
-
-
-def random_words(count: int, seed: int, stream: int, step: int) -> Array:
-    """The first `count` words of a stream at a step, uint32."""
-    blocks = np.arange(-(-count // 4), dtype=np.uint32)
-    step &= 2**64 - 1
-    counter = (blocks, stream, step & _LOW, step >> 32)
-    words = philox(counter, (seed & _LOW, seed >> 32))
-    return np.stack(np.broadcast_arrays(*words), axis=-1).reshape(-1)[:count]
 
 
 def _unused_bits(dtype: DType) -> int:
@@ -96,7 +55,9 @@ def _unused_bits(dtype: DType) -> int:
 def _check_step(step: Spec) -> None:
     if step.rank or not step.dtype.is_integer:
         raise bad_dtype(
-            f"the step is {step}", expected="a scalar integer", fix='graph.constant(0, dtype="int64")'
+            f"the step is {step}",
+            expected="a scalar integer",
+            fix='graph.constant(0, dtype="int64")',
         )
 
 
@@ -141,14 +102,14 @@ def _bits_decompose(
     c1 = graph.constant(np.uint32(stream))
     c2 = graph.cast(wide, "uint32")
     c3 = graph.cast(graph.bitwise_right_shift(wide, 32), "uint32")
-    k0, k1 = seed & _LOW, seed >> 32
+    k0, k1 = seed & LOW, seed >> 32
     for _ in range(PHILOX_ROUNDS):
         high0, low0 = multiply(PHILOX_MULTIPLIERS[0], c0)
         high1, low1 = multiply(PHILOX_MULTIPLIERS[1], c2)
         c0 = graph.bitwise_xor(graph.bitwise_xor(high1, c1), k0)
         c2 = graph.bitwise_xor(graph.bitwise_xor(high0, c3), k1)
         c1, c3 = low1, low0
-        k0, k1 = (k0 + PHILOX_WEYL[0]) & _LOW, (k1 + PHILOX_WEYL[1]) & _LOW
+        k0, k1 = (k0 + PHILOX_WEYL[0]) & LOW, (k1 + PHILOX_WEYL[1]) & LOW
     words = graph.stack([graph.broadcast(c, (blocks,)) for c in (c0, c1, c2, c3)], axis=1)
     line = graph.slice(graph.reshape(words, (4 * blocks,)), 0, 0, count)
     result: Tensor = graph.reshape(line, shape)
@@ -347,7 +308,7 @@ def _like_misuses(name: str) -> Any:
 
 def dropout_threshold(rate: float) -> int:
     """A word below this drops its element."""
-    return min(round(rate * 2**32), _LOW)
+    return min(round(rate * 2**32), LOW)
 
 
 def _dropout_infer(x: Spec, step: Spec, *, rate: float, seed: int, stream: int) -> Spec:

@@ -165,7 +165,12 @@ def _define(
         return values.reshape(line)
 
     def reference(
-        x: Array, *, size: tuple[int, int], align_corners: bool, center_result: bool, data_layout: str
+        x: Array,
+        *,
+        size: tuple[int, int],
+        align_corners: bool,
+        center_result: bool,
+        data_layout: str,
     ) -> Array:
         for axis, _, pairs in axes(x.shape, size, align_corners, center_result, data_layout):
             parts = [np.take(x, i, axis) * weights(x, axis, w).astype(x.dtype) for i, w in pairs]

@@ -23,16 +23,9 @@ from stepgraph.graph.definition import (
     require_same_dtype,
 )
 from stepgraph.graph.operation import Operation
-from stepgraph.graph.ops.gather import (
-    along_flat_tensor,
-    along_shape,
-    check_indices,
-    nd_flat,
-    nd_flat_tensor,
-    nd_shape,
-    require_indices,
-    require_shape,
-)
+from stepgraph.graph.ops.gather import check_indices, require_indices, require_shape
+from stepgraph.graph.ops.gather_along_axis import along_flat_tensor, along_shape
+from stepgraph.graph.ops.gather_nd import nd_flat, nd_flat_tensor, nd_shape
 from stepgraph.graph.shapes import ShapeLike, Spec, bad_shape, known_shape
 from stepgraph.graph.tensor import Tensor
 
@@ -92,7 +85,11 @@ def _gradient(op: Operation, grads: Grads) -> Gradients:
         return [put(grad, updates, "div"), graph.negative(pick(grad * op.output) / updates), None]
     if mode == "set":
         cleared = put(grad, graph.zeros_like(updates), "set")
-        return [cleared, graph.cast(_lasting(graph, data, updates, put, pick), grad.dtype) * pick(grad), None]
+        return [
+            cleared,
+            graph.cast(_lasting(graph, data, updates, put, pick), grad.dtype) * pick(grad),
+            None,
+        ]
     # min, max: those that reached the result share its gradient.
     stayed = graph.cast(graph.equal(data, op.output), grad.dtype)
     reached = graph.cast(graph.equal(updates, pick(op.output)), grad.dtype)
@@ -136,7 +133,9 @@ def _scatter_reference(
     return result
 
 
-def _modes(rng: np.random.Generator, data: Array, updates: Array) -> Iterator[tuple[Array, Array, str]]:
+def _modes(
+    rng: np.random.Generator, data: Array, updates: Array
+) -> Iterator[tuple[Array, Array, str]]:
     for mode in MODES:
         if mode in ("mul", "div"):
             # Products and quotients: away from zero.
@@ -156,7 +155,9 @@ def _scatter_samples(rng: np.random.Generator) -> Iterator[Sample]:
     yield Sample((data, wide, columns), {"axis": -1}, label="last axis")
     yield Sample((data, updates[:0], rows[:0]), label="no indices")
     whole = np.array([[7, 8, 9]], "int32")
-    yield Sample((whole.repeat(3, 0), whole, np.array([1], "uint8")), {"mode": "set"}, label="int32")
+    yield Sample(
+        (whole.repeat(3, 0), whole, np.array([1], "uint8")), {"mode": "set"}, label="int32"
+    )
 
 
 def _scatter_misuses() -> Iterator[Misuse]:
@@ -233,7 +234,8 @@ def _nd_misuses() -> Iterator[Misuse]:
         r"the updates has shape \(3,\), what the indices name \(2,\)",
     )
     yield Misuse(
-        lambda g: g.scatter_nd(g.placeholder((2,)), g.placeholder((2, 1), "int32")), "shape= or data="
+        lambda g: g.scatter_nd(g.placeholder((2,)), g.placeholder((2, 1), "int32")),
+        "shape= or data=",
     )
 
 
@@ -247,9 +249,7 @@ def _along_infer(data: Spec, updates: Spec, indices: Spec, *, axis: int, mode: s
     return data
 
 
-def _along_reference(
-    data: Array, updates: Array, indices: Array, *, axis: int, mode: str
-) -> Array:
+def _along_reference(data: Array, updates: Array, indices: Array, *, axis: int, mode: str) -> Array:
     check_indices("scatter_along_axis", indices, data.shape[axis], axis)
     result = data.copy()
     places = list(np.indices(indices.shape, sparse=True))
