@@ -180,7 +180,8 @@ def _source_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradien
     g, (incoming, x, mean, variance, gamma, to_gamma, to_beta) = op.graph, op.inputs
     grad = grads[0]
     assert grad is not None
-    count = g.element_count(x, op.attributes["axes"], dtype=x.dtype)
+    # What has gamma's shape gets 0, not 0 / 0, from an empty batch.
+    count = g.maximum(g.element_count(x, op.attributes["axes"], dtype=x.dtype), 1.0)
     inverse = inverse_deviation(variance, op.attributes["epsilon"])
     standard = (x - mean) * inverse
     inner = incoming - to_beta / count - standard * (to_gamma / count)
