@@ -1,5 +1,8 @@
 """Train neural networks on the device at hand: the whole training step as one compiled graph."""
 
+import importlib as _importlib
+from typing import Any as _Any
+
 from stepgraph.backends.base import Executable as Executable
 from stepgraph.backends.base import ExecutionDescriptor as ExecutionDescriptor
 from stepgraph.backends.base import compile_graph as _compile_graph
@@ -16,3 +19,32 @@ __version__ = "0.1.0.dev0"
 # A graph knows no device; here, where both are known, they are introduced.
 _graph._compile_hook = _compile_graph
 _graph._state_hook = _state_of
+
+# Parts that are imported when first used: `stepgraph.layers`, `stepgraph.Model`, ...
+_PARTS = (
+    "activations",
+    "callbacks",
+    "datasets",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+    "regularizers",
+    "schedules",
+    "utils",
+)
+_SHORTCUTS = {"Input": "layers", "Model": "models", "Sequential": "models"}
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _PARTS:
+        return _importlib.import_module(f"{__name__}.{name}")
+    if name in _SHORTCUTS:
+        return getattr(_importlib.import_module(f"{__name__}.{_SHORTCUTS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PARTS, *_SHORTCUTS})
