@@ -723,6 +723,28 @@ def test_common_operations_inside_a_body_are_merged():
     assert types(program).count("exponent") == 1
 
 
+def test_equal_loops_run_once():
+    """Two gradients of one loss build its loop twice; what is captured and fixed must agree."""
+    graph = sg.Graph()
+    x, w = graph.placeholder((2,)), graph.placeholder((2,))
+
+    def loop(factor, captured):
+        return graph.for_loop(
+            3,
+            x,
+            lambda i, v: graph.if_(
+                is_large(graph, v), lambda: v * captured * factor, lambda: graph.sin(v)
+            ),
+        )
+
+    same, again = loop(2.0, w), loop(2.0, w)
+    different = [loop(3.0, w), loop(2.0, x)]
+    feeds = {x: (2,), w: (2,)}
+    assert types(compile_program(graph, feeds, [same, again], [])).count("for") == 1
+    for other in different:
+        assert types(compile_program(graph, feeds, [same, other], [])).count("for") == 2
+
+
 def regions_of(program, kind):
     return [op for op in program.operations() if op.type == kind]
 

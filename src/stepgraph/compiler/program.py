@@ -87,7 +87,7 @@ class Rewriter:
         for operation in self.source.operations():
             outputs = self._replaced(operation, self.mapping)
             if outputs is None:
-                outputs = copy_operation(self.graph, operation, self.mapping, self._replaced)
+                outputs = self.copy(operation)
             self.mapping.update(zip(operation.outputs, outputs, strict=True))
         variables = self.source.variables
         updates = {n: self.mapping[t] for n, t in self.source.updates.items()}
@@ -102,6 +102,10 @@ class Rewriter:
                 if n not in variables or t is not self.mapping.get(variables[n])
             },
         )
+
+    def copy(self, operation: Operation) -> Sequence[Tensor]:
+        """Copies an operation as it is, visiting what stands in its regions; gives its outputs."""
+        return copy_operation(self.graph, operation, self.mapping, self._replaced)
 
     def inline(
         self,
