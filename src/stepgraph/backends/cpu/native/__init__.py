@@ -3,11 +3,12 @@
 From the bottom up:
 
 - `target`: the processor that code is generated for (this one, or any other by name);
-- `compile`: IR to machine code, the on-disk cache, loading;
-- `emit`: the small language kernels are written in; `vector_math`: exp, log, tanh, ... in it;
-- `pool`: threads, and programs of kernel launches that they run;
-- `product`, `layout`, `convolution`, `weight_gradient`, `matmul`: the kernels that do most of a
-  training step's arithmetic.
+- `compile`, `cache`: IR to machine code, kept on disk; loading;
+- `value`, `emit`: the small language kernels are written in; `vector_math`: exp, log, tanh, ...;
+- `executor_ir`, `pool`: threads, and programs of kernel launches that they run;
+- `product`: the register-blocked product behind all that follows;
+- `geometry`, `convolution`, `data_gradient`, `weight_gradient`, `matmul`, `layout`: its users;
+- `kernels`: all of those in one compiled module.
 
 Nothing here knows graphs or operations; llvmlite is loaded by the first module that emits code.
 """

@@ -6,7 +6,6 @@ normalisation, pooling) is emitted per program by the lowering, into modules of 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,17 +49,24 @@ def kernel_module(target: Target, blocking: Blocking | None = None) -> tuple[Mod
     return module, product
 
 
-@functools.cache
+_loaded: dict[Target, Kernels] = {}
+
+
 def load_kernels(
     target: Target | None = None, progress: Callable[[str], None] | None = None
 ) -> Kernels:
-    """Compiles (once per machine) and loads the kernels.
+    """Compiles (once per machine) and loads (once per process) the kernels.
 
     Args:
         target: a target this machine can run; this machine by default.
-        progress: called with one line if kernels must be compiled.
+        progress: called with one line if kernels must be compiled, about a second.
+
+    Returns:
+        Addresses, argument layouts and blocking.
     """
     chosen = target or host_target()
-    module, product = kernel_module(chosen)
-    library = build(str(module), module.kernels, target=chosen, progress=progress)
-    return Kernels(library, dict(module.kernels), product.blocking)
+    if chosen not in _loaded:
+        module, product = kernel_module(chosen)
+        library = build(str(module), module.kernels, target=chosen, progress=progress)
+        _loaded[chosen] = Kernels(library, dict(module.kernels), product.blocking)
+    return _loaded[chosen]
