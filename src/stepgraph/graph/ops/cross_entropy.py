@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,7 +32,6 @@ from stepgraph.graph.tensor import Tensor
 if TYPE_CHECKING:
     from stepgraph.graph.graph import Graph
 
-Reduction: TypeAlias = Literal["none", "sum", "mean"]
 REDUCTIONS = ("none", "sum", "mean")
 
 
@@ -265,7 +264,7 @@ def _cross_entropy_misuses() -> Iterator[Misuse]:
         lambda g: g.softmax_cross_entropy(
             g.placeholder((8, 3)),
             g.placeholder((8, 3)),
-            reduction="average",  # type: ignore[arg-type]
+            reduction="average",
         ),
         "'none', 'sum' or 'mean'",
         GraphError,

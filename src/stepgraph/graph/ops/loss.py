@@ -7,7 +7,6 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.ops.cross_entropy import (
     SOFTMAX_CROSS_ENTROPY,
     SOFTMAX_CROSS_ENTROPY_GRADIENT,
-    Reduction,
     checked_reduction,
     log_sum_exp,
     reduced,
@@ -25,7 +24,7 @@ class LossOps(GraphCore):
         source: Tensor,
         labels: TensorLike,
         axis: int = -1,
-        reduction: Reduction = "none",
+        reduction: str = "none",
         name: str | None = None,
     ) -> Tensor:
         """``-sum(labels * log(softmax(source)))`` along an axis, safe from overflow.
@@ -73,7 +72,7 @@ class LossOps(GraphCore):
         source: Tensor,
         labels: Tensor,
         axis: int = -1,
-        reduction: Reduction = "none",
+        reduction: str = "none",
         name: str | None = None,
     ) -> Tensor:
         """The gradient of `softmax_cross_entropy` for its logits; can be differentiated again.
@@ -100,7 +99,7 @@ class LossOps(GraphCore):
         source: Tensor,
         labels: TensorLike,
         axis: int = -1,
-        reduction: Reduction = "none",
+        reduction: str = "none",
         name: str | None = None,
     ) -> Tensor:
         """`softmax_cross_entropy` for labels that are class numbers.
@@ -169,7 +168,7 @@ class LossOps(GraphCore):
         self,
         source: Tensor,
         labels: TensorLike,
-        reduction: Reduction = "none",
+        reduction: str = "none",
         name: str | None = None,
     ) -> Tensor:
         """``-(y * log(p) + (1 - y) * log(1 - p))`` for ``p = sigmoid(source)``, element by element.
@@ -202,7 +201,7 @@ class LossOps(GraphCore):
         probabilities: Tensor,
         labels: TensorLike,
         axis: int = -1,
-        reduction: Reduction = "none",
+        reduction: str = "none",
         epsilon: float = 1e-7,
         name: str | None = None,
     ) -> Tensor:
@@ -242,7 +241,7 @@ class LossOps(GraphCore):
         self,
         probabilities: Tensor,
         labels: TensorLike,
-        reduction: Reduction = "none",
+        reduction: str = "none",
         epsilon: float = 1e-7,
         name: str | None = None,
     ) -> Tensor:
