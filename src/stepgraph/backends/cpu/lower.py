@@ -152,7 +152,7 @@ class Lowering:
                 lower_group(self, group)
                 continue
             self._lower_heavy(group)
-        self.targets = [self.value(t, ROWS) for t in self.program.targets]
+        self.targets = [self._target(t) for t in self.program.targets]
         self._write_back()
 
     def _lower_heavy(self, group: Group) -> None:
@@ -438,6 +438,15 @@ class Lowering:
                 return found if isinstance(found, tuple) else (found,)
 
         self.add(PythonStep(f"{op.type} (NumPy)", reads, writes, function=function))
+
+    def _target(self, tensor: Tensor) -> Buffer:
+        """A target's rows; a copy of a variable that this run changes."""
+        buffer = self.value(tensor, ROWS)
+        if buffer.root.kind != "state" or tensor not in self._variable_of:
+            return buffer
+        copy = Buffer(buffer.shape, buffer.dtype, ROWS, f"{buffer.name}/before")
+        self.add(PythonStep("keep old value", [buffer], [copy], function=list))
+        return copy
 
     def _write_back(self) -> None:
         """Variables whose new value was not computed in place are copied at the end."""

@@ -31,7 +31,9 @@ def walk(shape: Sequence[int], full: Sequence[int], layout: Layout) -> Walk:
         >>> walk((3,), (2, 5, 3), ROWS)
         Walk(lead=[0, 0], chunk=16, lane=1)
     """
-    aligned = [1] * (len(full) - len(shape)) + list(shape)
+    # A reshape that drops leading axes of size 1 leaves an operand of higher rank than the nest.
+    kept = list(shape)[max(0, len(shape) - len(full)) :]
+    aligned = [1] * (len(full) - len(kept)) + kept
     *lead, channels = aligned
     scale = LANES if layout is PANELS else channels
     strides: list[int] = []

@@ -4,7 +4,8 @@ from stepgraph.backends.cpu.lowering import (
     convolution,
     matrix_multiplication,
     pooling,
+    softmax,
     tensor_shape,
 )
 
-FAMILIES = (convolution, matrix_multiplication, pooling, tensor_shape)
+FAMILIES = (convolution, matrix_multiplication, pooling, softmax, tensor_shape)
