@@ -1,4 +1,4 @@
-"""Random ops: the published vectors, (seed, stream, step), moments, masks and the step that advances."""
+"""Random ops: published vectors, (seed, stream, step), moments, masks, the step that advances."""
 
 from __future__ import annotations
 

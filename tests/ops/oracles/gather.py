@@ -6,7 +6,6 @@ import numpy as np
 
 try:
     import torch
-    import torch.nn.functional as F
 except ImportError:
     torch = None
 

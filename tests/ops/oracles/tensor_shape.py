@@ -1,4 +1,4 @@
-"""Shapes, parts, joins and padding by NumPy and PyTorch, each along another road than the references."""
+"""Shapes, parts, joins and padding by NumPy and PyTorch, along other roads than the references."""
 
 from __future__ import annotations
 

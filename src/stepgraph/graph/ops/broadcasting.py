@@ -152,7 +152,8 @@ def _shape_of_samples(rng: np.random.Generator) -> Iterator[Sample]:
 
 
 def _shape_of_misuses() -> Iterator[Misuse]:
-    yield Misuse(lambda g: g.shape_of([2, 3]), "got list where a tensor is due", DTypeError)
+    not_a_tensor: Any = [2, 3]
+    yield Misuse(lambda g: g.shape_of(not_a_tensor), "got list where a tensor is due", DTypeError)
 
 
 def _coordinate_infer(*, shape: tuple[int, ...], axis: int) -> Spec:

@@ -79,7 +79,8 @@ def wide(graph: Any, indices: Tensor) -> Tensor:
 def _gather_shape(x: Shape, indices: Shape, axis: int, batch_dimensions: int) -> Shape:
     if not 0 <= batch_dimensions <= min(axis, len(indices)):
         raise bad_shape(
-            f"batch_dimensions is {batch_dimensions}, the axis {axis}, the indices' rank {len(indices)}",
+            f"batch_dimensions is {batch_dimensions}, the axis {axis}, "
+            f"the indices' rank {len(indices)}",
             expected="batch dimensions before the axis, and in both tensors",
         )
     require_shape(
@@ -251,8 +252,8 @@ DEFINITIONS = (GATHER, GATHER_GRADIENT)
 class GatherOps(GraphCore):
     """Slices picked by an index tensor.
 
-    Indices count from 0; negative ones are outside. The reference device refuses an index outside its
-    axis when it runs; what other devices do with one is theirs to say.
+    Indices count from 0; negative ones are outside. The reference device refuses an index outside
+    its axis when it runs; what other devices do with one is theirs to say.
     """
 
     def gather(
@@ -269,11 +270,12 @@ class GatherOps(GraphCore):
             x: tensor of rank 1 or more.
             indices: integers from 0 to the size of the axis, excluded; any shape, repeats allowed.
             axis: where to pick; negative counts from the end.
-            batch_dimensions: leading axes that `x` and `indices` share: each batch has its own indices.
+            batch_dimensions: leading axes that `x` and `indices` share; each batch has its own.
             name: label in printed graphs and errors; made unique when taken.
 
         Returns:
-            Tensor of shape ``x.shape[:axis] + indices.shape[batch_dimensions:] + x.shape[axis + 1:]``.
+            Tensor of shape
+            ``x.shape[:axis] + indices.shape[batch_dimensions:] + x.shape[axis + 1:]``.
 
         Raises:
             ShapeError: the axis is outside the rank, or batches differ.

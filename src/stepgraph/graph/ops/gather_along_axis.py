@@ -109,7 +109,7 @@ def _unalong_infer(incoming: Spec, indices: Spec, like: Spec, *, axis: int) -> S
 def _unalong_reference(incoming: Array, indices: Array, like: Array, *, axis: int) -> Array:
     check_indices("gather_along_axis_gradient", indices, like.shape[axis], axis)
     result = np.zeros(like.shape, incoming.dtype)
-    places = list(np.indices(indices.shape, sparse=True))
+    places: list[Array] = list(np.indices(indices.shape, sparse=True))
     places[axis] = indices
     np.add.at(result, tuple(places), incoming)
     return result
@@ -194,7 +194,8 @@ class GatherAlongAxisOps(GraphCore):
             ShapeError: sizes differ along another axis.
             DTypeError: the indices are no integers.
 
-        Source: MPSGraph ``gatherAlongAxis:withUpdatesTensor:indicesTensor:name:``; NumPy ``take_along_axis``.
+        Source: MPSGraph ``gatherAlongAxis:withUpdatesTensor:indicesTensor:name:``; NumPy
+        ``take_along_axis``.
 
         Example:
             >>> import stepgraph as sg

@@ -214,8 +214,8 @@ class GatherNdOps(GraphCore):
 
         Args:
             x: tensor of rank 1 or more.
-            indices: integers; the last axis, of known size k, holds tuples that index the first k axes of
-                `x` behind the batch dimensions.
+            indices: integers; the last axis, of known size k, holds tuples that index the first k
+                axes of `x` behind the batch dimensions.
             batch_dimensions: leading axes that `x` and `indices` share.
             name: label.
 

@@ -393,7 +393,8 @@ class JoiningOps(GraphCore):
         Raises:
             ShapeError: the sizes do not add up to the axis, or it does not divide into equal parts.
 
-        Source: MPSGraph ``splitTensor:splitSizes:axis:name:``, ``splitTensor:numSplits:axis:name:``.
+        Source: MPSGraph ``splitTensor:splitSizes:axis:name:``,
+        ``splitTensor:numSplits:axis:name:``.
 
         Example:
             >>> import stepgraph as sg
@@ -447,7 +448,8 @@ class JoiningOps(GraphCore):
             multiples: how many times along each axis.
             name: label.
 
-        Source: MPSGraph ``tileGradientWithIncomingGradientTensor:sourceTensor:withMultiplier:name:``.
+        Source: MPSGraph
+        ``tileGradientWithIncomingGradientTensor:sourceTensor:withMultiplier:name:``.
         """
         times = tuple(int(n) for n in multiples)
         return self._one(TILE_GRADIENT, (incoming, like), {"multiples": times}, name=name)

@@ -112,7 +112,7 @@ class OneHotOps(GraphCore):
         """`on_value` at the place each index names along a new axis, `off_value` elsewhere.
 
         Args:
-            indices: integers of any shape; one outside 0 to `depth` - 1 gives `off_value` throughout.
+            indices: integers of any shape; one outside 0 to `depth` - 1 gives `off_value` only.
             depth: size of the new axis.
             axis: where it stands in the result; negative counts from the end.
             dtype: element type of the result.

@@ -185,7 +185,8 @@ PAD_GRADIENT = OpDefinition(
     reference=_pad_gradient_reference,
     gradient=_pad_gradient_gradient,
     decompose=_pad_gradient_decompose,
-    mpsgraph="padGradientWithIncomingGradientTensor:sourceTensor:paddingMode:leftPadding:rightPadding:name:",
+    mpsgraph="padGradientWithIncomingGradientTensor:sourceTensor:paddingMode:leftPadding:"
+    "rightPadding:name:",
     samples=_pad_gradient_samples,
     misuses=_pad_gradient_misuses,
 )
@@ -209,8 +210,8 @@ class PaddingOps(GraphCore):
         Args:
             x: tensor of any shape.
             paddings: how many before and after, for every axis.
-            mode: ``"constant"``; ``"reflect"`` mirrors without repeating the border, ``"symmetric"``
-                mirrors with it, ``"edge"`` repeats the border; as in NumPy.
+            mode: ``"constant"``; ``"reflect"`` mirrors without repeating the border,
+                ``"symmetric"`` mirrors with it, ``"edge"`` repeats the border; as in NumPy.
             value: what constant padding holds.
             name: label.
 
@@ -236,7 +237,7 @@ class PaddingOps(GraphCore):
         mode: str,
         name: str | None = None,
     ) -> Tensor:
-        """The gradient of `pad` in the modes that repeat elements: each gets the sum of its copies'.
+        """The gradient of `pad` in the modes that repeat: each element gets its copies' sum.
 
         Args:
             incoming: gradient of the padded tensor.

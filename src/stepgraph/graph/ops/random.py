@@ -1,9 +1,9 @@
 """Random numbers (MPSGraphRandomOps) that are functions of (seed, stream, step): Philox4x32-10.
 
-Nothing is remembered between draws: the numbers of an op depend on its seed, on its stream (a number
-of its own, given when the op is built) and on the step, which the graph counts in a variable. A forward
-pass and its gradient therefore see the same dropout mask, every device draws the same bits, and a
-training run resumed at a step goes on as if never interrupted.
+Nothing is remembered between draws: the numbers of an op depend on its seed, on its stream (a
+number of its own, given when the op is built) and on the step, which the graph counts in a
+variable. A forward pass and its gradient therefore see the same dropout mask, every device draws
+the same bits, and a training run resumed at a step goes on as if never interrupted.
 
 Element ``i`` of a result (row-major) takes word ``i % 4`` of the Philox block with key
 ``(seed low, seed high)`` and counter ``(i // 4, stream, step low, step high)``.
@@ -147,7 +147,8 @@ def _float_infer(step: Spec, *, shape: tuple[int, ...], dtype: DType, **_: Any) 
 def _fractions(words: Array, dtype: DType) -> Array:
     """Words as fractions in [0, 1) of a dtype."""
     shift = _unused_bits(dtype)
-    return (words >> np.uint32(shift)).astype(dtype.numpy) * dtype.numpy.type(2.0 ** (shift - 32))
+    kept = (words >> np.uint32(shift)).astype(dtype.numpy)
+    return np.asarray(kept * dtype.numpy.type(2.0 ** (shift - 32)))
 
 
 def _uniform_reference(
@@ -320,7 +321,8 @@ def _dropout_infer(x: Spec, step: Spec, *, rate: float, seed: int, stream: int) 
 def _dropout_reference(x: Array, step: Array, *, rate: float, seed: int, stream: int) -> Array:
     bits = _bits_reference(step, shape=x.shape, seed=seed, stream=stream)
     kept = bits >= np.uint32(dropout_threshold(rate))
-    return np.where(kept, x * x.dtype.type(1 / (1 - rate)), x.dtype.type(0))
+    scaled = x * x.dtype.type(1 / (1 - rate))
+    return np.asarray(np.where(kept, scaled, x.dtype.type(0)))
 
 
 def _dropout_gradient(op: Operation, grads: Grads) -> Gradients:
@@ -436,17 +438,18 @@ DEFINITIONS = (
 class RandomOps(GraphCore):
     """Random numbers: functions of seed, stream and step.
 
-    Every op built takes the graph's next stream, so two ops of one seed draw independently. The step is
-    `random_step` unless one is given. Inside a loop the step does not change by itself: draw from a
-    step that depends on the loop's index to get new numbers in every round.
+    Every op built takes the graph's next stream, so two ops of one seed draw independently. The
+    step is `random_step` unless one is given. Inside a loop the step does not change by itself:
+    draw from a step that depends on the loop's index to get new numbers in every round.
     """
 
     @property
     def random_step(self) -> Variable:
         """The variable (int64 scalar) that random ops without a step of their own draw from.
 
-        Made when first asked for. A compiled executable whose run draws from it adds 1 to it in every
-        run; others leave it alone. Like any variable it can be set (`Graph.set_value`) and saved.
+        Made when first asked for. A compiled executable whose run draws from it adds 1 to it in
+        every run; others leave it alone. Like any variable it can be set (`Graph.set_value`) and
+        saved.
 
         Example:
             >>> import stepgraph as sg
@@ -530,7 +533,8 @@ class RandomOps(GraphCore):
     ) -> Tensor:
         """Random numbers spread evenly over a range.
 
-        There are 2**24 of them, equally far apart (2**11 in float16), the same in float32 and float64.
+        There are 2**24 of them, equally far apart, the same in float32 and float64; 2**11 in
+        float16.
 
         Args:
             shape: known sizes; for those of another tensor see `random_uniform_like`.
@@ -587,8 +591,8 @@ class RandomOps(GraphCore):
             DTypeError: the dtype is not floating point, or the step is no integer scalar.
             GraphError: the seed is outside its range.
 
-        Source: MPSGraph ``randomTensorWithShape:descriptor:seed:name:``; Box and Muller, "A note on the
-        generation of random normal deviates", 1958.
+        Source: MPSGraph ``randomTensorWithShape:descriptor:seed:name:``; Box and Muller, "A note on
+        the generation of random normal deviates", 1958.
 
         Example:
             >>> import stepgraph as sg
@@ -665,7 +669,8 @@ class RandomOps(GraphCore):
 
         Args:
             x: float tensor of any shape.
-            rate: probability of 0, from 0 up to but not 1; the others are multiplied by ``1 / (1 - rate)``.
+            rate: probability of 0, from 0 up to but not 1; the others are multiplied by
+                ``1 / (1 - rate)``.
             seed: 0 to 2**64 - 1.
             step: integer scalar; `random_step` without it, so that every run has another mask.
             name: label.

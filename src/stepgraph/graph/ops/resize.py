@@ -1,8 +1,9 @@
-"""Pictures in another size (MPSGraphResizeOps): resize_nearest, resize_bilinear and their gradients."""
+"""Pictures in another size (MPSGraphResizeOps), by nearest element or bilinear, and gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ from stepgraph.graph.shapes import Shape, Spec, bad_shape, format_shape, known_s
 from stepgraph.graph.tensor import Tensor
 
 Grads = tuple[Tensor | None, ...]
-# For every index of the result: pairs of (source index, weight).
-Taps = list[tuple[Array, Array]]
+# For every index of a result axis: its source indices, each with a weight.
+Pairs = list[tuple[Array, Array]]
+# (source size, result size, align_corners, center_result) to those.
+Taps = Callable[[int, int, bool, bool], Pairs]
 
 _LAYOUTS = {"NHWC": (1, 2), "NCHW": (2, 3)}
 
@@ -49,7 +52,7 @@ def source_positions(size: int, wanted: int, align_corners: bool, center_result:
     return (index + 0.5) * scale - 0.5 if center_result else index * scale
 
 
-def nearest_taps(size: int, wanted: int, align_corners: bool, center_result: bool) -> Taps:
+def nearest_taps(size: int, wanted: int, align_corners: bool, center_result: bool) -> Pairs:
     """One source element for each element of the result.
 
     A position halfway between two takes the right one; without centring (and without aligned
@@ -68,7 +71,7 @@ def nearest_taps(size: int, wanted: int, align_corners: bool, center_result: boo
     return [(np.clip(picked, 0, size - 1).astype(np.int32), np.ones(wanted))]
 
 
-def bilinear_taps(size: int, wanted: int, align_corners: bool, center_result: bool) -> Taps:
+def bilinear_taps(size: int, wanted: int, align_corners: bool, center_result: bool) -> Pairs:
     """Two neighbours for each element of the result, with weights that sum to 1."""
     position = source_positions(size, wanted, align_corners, center_result)
     position = np.clip(position, 0, size - 1)
@@ -143,164 +146,151 @@ def _gradient_samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield Sample((incoming, x, size), sample.arguments, (0,), label=sample.label)
 
 
-def _define(
-    kind: str, taps: Callable[[int, int, bool, bool], Taps], selector: str
-) -> tuple[OpDefinition, OpDefinition]:
-    """A resize and its gradient, which differ between kinds in their taps alone."""
-    name = f"resize_{kind}"
+def _axes(
+    taps: Taps,
+    shape: Shape,
+    *,
+    size: tuple[int, int],
+    align_corners: bool,
+    center_result: bool,
+    data_layout: str,
+) -> list[tuple[int, int, Pairs]]:
+    """(axis, source size, index and weight pairs) of the axes to resize."""
+    known = known_shape(shape)
+    return [
+        (axis, known[axis], taps(known[axis], wanted, align_corners, center_result))
+        for axis, wanted in zip(_LAYOUTS[data_layout], size, strict=True)
+    ]
 
-    def axes(
-        shape: Shape, size: tuple[int, int], align: bool, center: bool, layout: str
-    ) -> list[tuple[int, int, Taps]]:
-        """(axis, source size, taps) of the axes to resize."""
-        known = known_shape(shape)
-        return [
-            (axis, known[axis], taps(known[axis], wanted, align, center))
-            for axis, wanted in zip(_LAYOUTS[layout], size, strict=True)
+
+def _weights(axis: int, values: Array) -> Array:
+    """Weights along an axis of a tensor of rank 4."""
+    line = [1] * 4
+    line[axis] = len(values)
+    return values.reshape(line)
+
+
+def _reference(taps: Taps, x: Array, **attributes: Any) -> Array:
+    for axis, _, pairs in _axes(taps, x.shape, **attributes):
+        parts = [np.take(x, i, axis) * _weights(axis, w).astype(x.dtype) for i, w in pairs]
+        x = sum(parts[1:], parts[0])
+    return x
+
+
+def _decompose(taps: Taps, graph: Any, x: Tensor, **attributes: Any) -> Tensor:
+    for axis, _, pairs in _axes(taps, x.shape, **attributes):
+        parts = [
+            _weighted(graph, graph.gather(x, graph.constant(i), axis=axis), axis, w)
+            for i, w in pairs
         ]
+        x = sum(parts[1:], parts[0])
+    return x
 
-    def weights(x: Any, axis: int, values: Array) -> Array:
-        line = [1] * len(x.shape)
-        line[axis] = len(values)
-        return values.reshape(line)
 
-    def reference(
-        x: Array,
-        *,
-        size: tuple[int, int],
-        align_corners: bool,
-        center_result: bool,
-        data_layout: str,
-    ) -> Array:
-        for axis, _, pairs in axes(x.shape, size, align_corners, center_result, data_layout):
-            parts = [np.take(x, i, axis) * weights(x, axis, w).astype(x.dtype) for i, w in pairs]
-            x = sum(parts[1:], parts[0])
-        return x
+def _weighted(graph: Any, part: Tensor, axis: int, values: Array) -> Tensor:
+    if np.all(values == 1):
+        return part
+    factor: Tensor = graph.constant(_weights(axis, values), dtype=part.dtype)
+    return part * factor
 
-    def decompose(
-        graph: Any,
-        x: Tensor,
-        *,
-        size: tuple[int, int],
-        align_corners: bool,
-        center_result: bool,
-        data_layout: str,
-    ) -> Tensor:
-        for axis, _, pairs in axes(x.shape, size, align_corners, center_result, data_layout):
-            parts = []
-            for i, w in pairs:
-                part = graph.gather(x, graph.constant(i), axis=axis)
-                factor = graph.constant(weights(x, axis, w), dtype=x.dtype)
-                parts.append(part if kind == "nearest" else part * factor)
-            x = sum(parts[1:], parts[0])
-        return x
 
-    def gradient(op: Operation, grads: Grads) -> Gradients:
-        assert grads[0] is not None
-        attributes = dict(op.attributes)
-        return [op.graph._one(backward, (grads[0], op.inputs[0]), attributes)]
+def _gradient(op: Operation, grads: Grads) -> Gradients:
+    assert grads[0] is not None
+    rule = getattr(op.graph, f"{op.type}_gradient")
+    return [rule(grads[0], op.inputs[0], **op.attributes)]
 
-    def backward_reference(
-        incoming: Array,
-        like: Array,
-        *,
-        size: tuple[int, int],
-        align_corners: bool,
-        center_result: bool,
-        data_layout: str,
-    ) -> Array:
-        found = axes(like.shape, size, align_corners, center_result, data_layout)
-        for axis, source, pairs in reversed(found):
-            shape = list(incoming.shape)
-            shape[axis] = source
-            total = np.zeros(shape, incoming.dtype)
-            for i, w in pairs:
-                part = incoming * weights(incoming, axis, w).astype(incoming.dtype)
-                np.add.at(np.moveaxis(total, axis, 0), i, np.moveaxis(part, axis, 0))
-            incoming = total
-        return incoming
 
-    def backward_decompose(
-        graph: Any,
-        incoming: Tensor,
-        like: Tensor,
-        *,
-        size: tuple[int, int],
-        align_corners: bool,
-        center_result: bool,
-        data_layout: str,
-    ) -> Tensor:
-        found = axes(like.shape, size, align_corners, center_result, data_layout)
-        for axis, source, pairs in reversed(found):
-            shape = list(known_shape(incoming.shape))
-            shape[axis] = source
-            total = graph.constant(0, shape=shape, dtype=incoming.dtype)
-            for i, w in pairs:
-                factor = graph.constant(weights(incoming, axis, w), dtype=incoming.dtype)
-                part = incoming if kind == "nearest" else incoming * factor
-                total = graph.scatter(total, part, graph.constant(i), axis=axis)
-            incoming = total
-        return incoming
+def _backward_reference(taps: Taps, incoming: Array, like: Array, **attributes: Any) -> Array:
+    for axis, source, pairs in reversed(_axes(taps, like.shape, **attributes)):
+        shape = list(incoming.shape)
+        shape[axis] = source
+        total = np.zeros(shape, incoming.dtype)
+        for i, w in pairs:
+            part = incoming * _weights(axis, w).astype(incoming.dtype)
+            np.add.at(np.moveaxis(total, axis, 0), i, np.moveaxis(part, axis, 0))
+        incoming = total
+    return incoming
 
-    def backward_gradient(op: Operation, grads: Grads) -> Gradients:
-        assert grads[0] is not None
-        return [op.graph._one(forward, (grads[0],), dict(op.attributes)), None]
 
-    def misuses() -> Iterator[Misuse]:
-        def build(graph: Any, *inputs: Tensor, **arguments: Any) -> object:
-            return getattr(graph, name)(*inputs, (4, 4), **arguments)
+def _backward_decompose(
+    taps: Taps, graph: Any, incoming: Tensor, like: Tensor, **attributes: Any
+) -> Tensor:
+    for axis, source, pairs in reversed(_axes(taps, like.shape, **attributes)):
+        shape = list(known_shape(incoming.shape))
+        shape[axis] = source
+        total = graph.constant(0, shape=shape, dtype=incoming.dtype)
+        for i, w in pairs:
+            part = _weighted(graph, incoming, axis, w)
+            total = graph.scatter(total, part, graph.constant(i), axis=axis)
+        incoming = total
+    return incoming
 
-        yield Misuse(lambda g: build(g, g.placeholder((2, 3))), "rank 2")
-        yield Misuse(
-            lambda g: build(g, g.placeholder((1, 2, 2, 1), "int32")), "floating point", DTypeError
-        )
-        yield Misuse(
-            lambda g: build(g, g.placeholder((1, 2, 2, 1)), data_layout="HWNC"), "layout 'HWNC'"
-        )
-        yield Misuse(lambda g: build(g, g.placeholder((1, 0, 2, 1))), "cannot be resized to 4")
 
-    def backward_misuses() -> Iterator[Misuse]:
-        yield Misuse(
-            lambda g: getattr(g, f"{name}_gradient")(
-                g.placeholder((1, 4, 5, 1)), g.placeholder((1, 2, 2, 1)), (4, 4)
-            ),
-            r"gradient has shape \(1, 4, 5, 1\), what was resized \(1, 4, 4, 1\)",
-        )
+def _backward_gradient(op: Operation, grads: Grads) -> Gradients:
+    assert grads[0] is not None
+    resize = getattr(op.graph, op.type.removesuffix("_gradient"))
+    return [resize(grads[0], **op.attributes), None]
 
+
+def _misuses(name: str) -> Iterator[Misuse]:
+    def build(graph: Any, x: Tensor, **arguments: Any) -> object:
+        return getattr(graph, name)(x, (4, 4), **arguments)
+
+    yield Misuse(lambda g: build(g, g.placeholder((2, 3))), "rank 2")
+    yield Misuse(
+        lambda g: build(g, g.placeholder((1, 2, 2, 1), "int32")), "floating point", DTypeError
+    )
+    yield Misuse(
+        lambda g: build(g, g.placeholder((1, 2, 2, 1)), data_layout="HWNC"), "layout 'HWNC'"
+    )
+    yield Misuse(lambda g: build(g, g.placeholder((1, 0, 2, 1))), "cannot be resized to 4")
+
+
+def _backward_misuses(name: str) -> Iterator[Misuse]:
+    yield Misuse(
+        lambda g: getattr(g, name)(
+            g.placeholder((1, 4, 5, 1)), g.placeholder((1, 2, 2, 1)), (4, 4)
+        ),
+        r"gradient has shape \(1, 4, 5, 1\), what was resized \(1, 4, 4, 1\)",
+    )
+
+
+def _define(name: str, taps: Taps, selector: str) -> tuple[OpDefinition, OpDefinition]:
+    """A resize and its gradient, which differ between kinds in their taps alone."""
     forward = OpDefinition(
         name,
         inputs=("x",),
         infer=_infer,
-        reference=reference,
-        gradient=gradient,
-        decompose=decompose,
-        mpsgraph=f"{selector}:name:",
+        reference=partial(_reference, taps),
+        gradient=_gradient,
+        decompose=partial(_decompose, taps),
+        mpsgraph=selector,
         samples=_samples,
-        misuses=misuses,
+        misuses=partial(_misuses, name),
     )
     backward = OpDefinition(
         f"{name}_gradient",
         inputs=("incoming", "like"),
         infer=_gradient_infer,
-        reference=backward_reference,
-        gradient=backward_gradient,
-        decompose=backward_decompose,
+        reference=partial(_backward_reference, taps),
+        gradient=_backward_gradient,
+        decompose=partial(_backward_decompose, taps),
         shape_only=(1,),
         samples=_gradient_samples,
-        misuses=backward_misuses,
+        misuses=partial(_backward_misuses, f"{name}_gradient"),
     )
     return forward, backward
 
 
 RESIZE_NEAREST, RESIZE_NEAREST_GRADIENT = _define(
-    "nearest",
+    "resize_nearest",
     nearest_taps,
-    "resizeNearestWithTensor:sizeTensor:nearestRoundingMode:centerResult:alignCorners:layout",
+    "resizeNearestWithTensor:sizeTensor:nearestRoundingMode:centerResult:alignCorners:layout:name:",
 )
 RESIZE_BILINEAR, RESIZE_BILINEAR_GRADIENT = _define(
-    "bilinear",
+    "resize_bilinear",
     bilinear_taps,
-    "resizeBilinearWithTensor:sizeTensor:centerResult:alignCorners:layout",
+    "resizeBilinearWithTensor:sizeTensor:centerResult:alignCorners:layout:name:",
 )
 
 DEFINITIONS = (
@@ -343,8 +333,8 @@ class ResizeOps(GraphCore):
             x: float tensor of rank 4.
             size: height and width of the result.
             align_corners: whether the corner elements of both pictures lie on each other.
-            center_result: whether the middles of the elements are compared, not their first corners;
-                `align_corners` goes before it.
+            center_result: whether the middles of the elements are compared, not their first
+                corners; `align_corners` goes before it.
             data_layout: ``"NHWC"`` or ``"NCHW"``.
             name: label in printed graphs and errors; made unique when taken.
 
@@ -353,7 +343,7 @@ class ResizeOps(GraphCore):
             DTypeError: `x` is not floating point.
 
         Source: MPSGraph
-        ``resizeNearestWithTensor:sizeTensor:nearestRoundingMode:centerResult:alignCorners:layout:name:``.
+        ``resizeNearestWithTensor:sizeTensor:nearestRoundingMode:centerResult:alignCorners:layout:``.
 
         Example:
             >>> import stepgraph as sg
@@ -408,8 +398,8 @@ class ResizeOps(GraphCore):
             x: float tensor of rank 4.
             size: height and width of the result.
             align_corners: whether the corner elements of both pictures lie on each other.
-            center_result: whether the middles of the elements are compared, not their first corners;
-                `align_corners` goes before it.
+            center_result: whether the middles of the elements are compared, not their first
+                corners; `align_corners` goes before it.
             data_layout: ``"NHWC"`` or ``"NCHW"``.
             name: label.
 
@@ -417,7 +407,8 @@ class ResizeOps(GraphCore):
             ShapeError: `x` has another rank, or nothing to resize.
             DTypeError: `x` is not floating point.
 
-        Source: MPSGraph ``resizeBilinearWithTensor:sizeTensor:centerResult:alignCorners:layout:name:``.
+        Source: MPSGraph
+        ``resizeBilinearWithTensor:sizeTensor:centerResult:alignCorners:layout:name:``.
 
         Example:
             >>> import stepgraph as sg

@@ -1,4 +1,4 @@
-"""Elements put where index tensors say (MPSGraphScatterNDOps): scatter, scatter_nd, scatter_along_axis.
+"""Elements put where index tensors say (MPSGraphScatterNDOps).
 
 Where several updates meet in one place, ``"set"`` keeps the last in row-major order.
 """
@@ -252,7 +252,7 @@ def _along_infer(data: Spec, updates: Spec, indices: Spec, *, axis: int, mode: s
 def _along_reference(data: Array, updates: Array, indices: Array, *, axis: int, mode: str) -> Array:
     check_indices("scatter_along_axis", indices, data.shape[axis], axis)
     result = data.copy()
-    places = list(np.indices(indices.shape, sparse=True))
+    places: list[Array] = list(np.indices(indices.shape, sparse=True))
     places[axis] = indices
     MODES[mode](result, tuple(places), updates)
     return result
@@ -328,8 +328,8 @@ DEFINITIONS = (SCATTER, SCATTER_ND, SCATTER_ALONG_AXIS)
 class ScatterNdOps(GraphCore):
     """Elements put where index tensors say.
 
-    Modes are ``"add"``, ``"sub"``, ``"mul"``, ``"div"``, ``"min"``, ``"max"`` and ``"set"``; with the last,
-    of several updates for one place the last in row-major order stays.
+    Modes are ``"add"``, ``"sub"``, ``"mul"``, ``"div"``, ``"min"``, ``"max"`` and ``"set"``; of
+    several updates set in one place the last in row-major order stays.
     """
 
     def scatter(
@@ -393,7 +393,8 @@ class ScatterNdOps(GraphCore):
             ShapeError: the updates do not fit, or neither or both of `shape` and `data` are given.
             DTypeError: the indices are no integers, or data and updates differ in dtype.
 
-        Source: MPSGraph ``scatterNDWithUpdatesTensor:indicesTensor:shape:batchDimensions:mode:name:``.
+        Source: MPSGraph
+        ``scatterNDWithUpdatesTensor:indicesTensor:shape:batchDimensions:mode:name:``.
 
         Example:
             >>> import stepgraph as sg
@@ -421,7 +422,7 @@ class ScatterNdOps(GraphCore):
         mode: str = "add",
         name: str | None = None,
     ) -> Tensor:
-        """`data` updated along an axis, every line at indices of its own: mirrors `gather_along_axis`.
+        """`data` updated along an axis, every line at its own indices; mirrors `gather_along_axis`.
 
         Args:
             data: tensor of rank 1 or more.

@@ -96,7 +96,8 @@ def _slice_infer(x: Spec, *, dimension: int, start: int, length: int) -> Spec:
         first = start + size if start < 0 else start
         if not 0 <= first <= first + length <= size:
             raise bad_shape(
-                f"{length} elements from index {start} reach outside axis {dimension} of size {size}",
+                f"{length} elements from index {start} reach outside axis {dimension} "
+                f"of size {size}",
                 expected="start + length up to the size of the axis",
             )
     return Spec((*x.shape[:dimension], length, *x.shape[dimension + 1 :]), x.dtype)
@@ -194,7 +195,8 @@ def _strided_gradient_infer(incoming: Spec, like: Spec, **attributes: Any) -> Sp
     shape = _slices_infer(like, **attributes)
     if not same_shape(incoming.shape, shape):
         raise bad_shape(
-            f"the gradient has shape {format_shape(incoming.shape)}, the slice {format_shape(shape)}",
+            f"the gradient has shape {format_shape(incoming.shape)}, "
+            f"the slice {format_shape(shape)}",
             expected="equal shapes",
         )
     return like
@@ -237,8 +239,8 @@ def _strided_gradient_samples(rng: np.random.Generator) -> Iterator[Sample]:
         ("strided", {"starts": (3, 0), "ends": (0, 5), "strides": (-2, 2)}),
         ("squeezed", {"starts": (2, 1), "ends": (0, 4), "strides": (1, 2), "squeeze_mask": 1}),
     ):
-        keys = {"start_mask": (False,) * 2, "end_mask": (False,) * 2, **arguments}
-        keys["squeeze_mask"] = _flags(arguments.get("squeeze_mask", 0), 2)
+        keys: dict[str, Any] = {"start_mask": (False,) * 2, "end_mask": (False,) * 2, **arguments}
+        keys["squeeze_mask"] = _flags(keys.get("squeeze_mask", 0), 2)
         part = like[_keys(keys, 2)]
         incoming = rng.standard_normal(part.shape).astype("float32")
         yield Sample((incoming, like), arguments, differentiable=(0,), label=label)
@@ -330,7 +332,8 @@ STRIDED_SLICE_GRADIENT = OpDefinition(
     gradient=_strided_gradient_gradient,
     decompose=_strided_gradient_decompose,
     shape_only=(1,),
-    mpsgraph="sliceGradientTensor:fwdInShapeTensor:starts:ends:strides:startMask:endMask:squeezeMask:name:",
+    mpsgraph="sliceGradientTensor:fwdInShapeTensor:starts:ends:strides:startMask:endMask:"
+    "squeezeMask:name:",
     samples=_strided_gradient_samples,
     misuses=_strided_gradient_misuses,
 )
@@ -340,7 +343,8 @@ SLICE_UPDATE = OpDefinition(
     infer=_update_infer,
     reference=_update_reference,
     gradient=_update_gradient,
-    mpsgraph="sliceUpdateDataTensor:updateTensor:starts:ends:strides:startMask:endMask:squeezeMask:name:",
+    mpsgraph="sliceUpdateDataTensor:updateTensor:starts:ends:strides:startMask:endMask:"
+    "squeezeMask:name:",
     samples=_update_samples,
     misuses=_update_misuses,
 )
@@ -398,15 +402,15 @@ class SlicingOps(GraphCore):
         squeeze_mask: int | Sequence[bool] = 0,
         name: str | None = None,
     ) -> Tensor:
-        """Python's ``start:end:stride`` along every axis; `get_item` (``x[...]``) writes it shorter.
+        """Python's ``start:end:stride`` along every axis; ``x[...]`` (`get_item`) says it shorter.
 
         Args:
             x: tensor of any shape.
             starts: first index of each axis; negative counts from the end.
             ends: index behind the last of each axis.
             strides: step of each axis, negative to walk backwards.
-            start_mask: axes whose start is ignored: one bool per axis, or an int of one bit per axis
-                (bit 0 for axis 0).
+            start_mask: axes whose start is ignored: one bool per axis, or an int of one bit per
+                axis (bit 0 for axis 0).
             end_mask: axes whose end is ignored.
             squeeze_mask: axes of which only the index `starts` is taken, and which are dropped.
             name: label.
@@ -440,7 +444,7 @@ class SlicingOps(GraphCore):
         squeeze_mask: int | Sequence[bool] = 0,
         name: str | None = None,
     ) -> Tensor:
-        """The gradient of `strided_slice`: zeros of the shape of `like`, with `incoming` in the slice.
+        """The gradient of `strided_slice`: zeros like `like`, with `incoming` in the slice.
 
         Args:
             incoming: gradient of the slice.
@@ -511,9 +515,10 @@ class SlicingOps(GraphCore):
     def get_item(self, x: Tensor, key: Any, name: str | None = None) -> Tensor:
         """NumPy's indexing: what ``x[key]`` means.
 
-        Integers, slices with any step, None and ``...`` as in NumPy's basic indexing. One list, array
-        or integer tensor may stand for an axis: its elements are gathered (`Graph.gather`). Negative
-        indices in a tensor are not wrapped around; in a list or array they are, where the size is known.
+        Integers, slices with any step, None and ``...`` as in NumPy's basic indexing. One list,
+        array or integer tensor may stand for an axis: its elements are gathered (`Graph.gather`).
+        Negative indices in a list or array count from the end, where the size is known; those in a
+        tensor do not.
 
         Args:
             x: tensor of any shape.
@@ -568,7 +573,7 @@ def _attributes(
 def _ends_of(
     starts: Sequence[int], strides: Sequence[int], lengths: Ints
 ) -> tuple[list[int], list[bool]]:
-    """Where slices of these lengths end, and which of them reach the end of their axis for certain."""
+    """Where slices of these lengths end, and which of them reach the end of their axis."""
     ends, open_ends = [], []
     for start, stride, length in zip(starts, strides, lengths, strict=True):
         last = start + stride * (length - 1)

@@ -36,10 +36,10 @@ def _require_order(x: Spec) -> None:
 def _order(x: Array, axis: int, descending: bool) -> Array:
     """Indices that sort along an axis; equal elements keep their order both ways."""
     if not descending:
-        return np.argsort(x, axis=axis, kind="stable")
+        return np.asarray(np.argsort(x, axis=axis, kind="stable"))
     # Sorting the mirror image upwards and reading it backwards keeps equal elements in order.
     upwards = np.argsort(np.flip(x, axis), axis=axis, kind="stable")
-    return x.shape[axis] - 1 - np.flip(upwards, axis)
+    return np.asarray(x.shape[axis] - 1 - np.flip(upwards, axis))
 
 
 # -- top_k ---------------------------------------------------------------------------------------
@@ -271,7 +271,8 @@ class TopKOps(GraphCore):
         Example:
             >>> import stepgraph as sg
             >>> graph = sg.Graph()
-            >>> graph.run(targets=[graph.arg_sort(graph.constant([3, 1, 2]))], device="reference")[0]
+            >>> order = graph.arg_sort(graph.constant([3, 1, 2]))
+            >>> graph.run(targets=[order], device="reference")[0]
             array([1, 2, 0], dtype=int32)
         """
         attributes = {"axis": self._axis(ARG_SORT, x, axis), "descending": bool(descending)}
