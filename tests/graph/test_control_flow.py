@@ -11,11 +11,9 @@ from stepgraph.compiler.pipeline import compile_program
 from stepgraph.errors import GraphError, ShapeError
 from tests.graph.numeric import check
 
-REFERENCE = "reference"
 
-
-def run(graph, feeds, *targets, operations=()):
-    return graph.run(feeds, list(targets), list(operations), device=REFERENCE)
+def run(device, graph, feeds, *targets, operations=()):
+    return graph.run(feeds, list(targets), list(operations), device=device)
 
 
 def types(program):
@@ -40,20 +38,20 @@ def is_large(graph, x):
 
 @pytest.mark.parametrize("fed", [True, False])
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
-def test_if_takes_one_branch(fed, shape):
+def test_if_takes_one_branch(device, fed, shape):
     graph = sg.Graph()
     x, flag = graph.placeholder((3,)), graph.placeholder(shape, "bool")
     y = graph.if_(flag, lambda: x * 2.0, lambda: x - 1.0)
     array = np.array([1.0, 2.0, 3.0], "float32")
-    found = run(graph, {x: array, flag: np.full(shape, fed)}, y)[0]
+    found = run(device, graph, {x: array, flag: np.full(shape, fed)}, y)[0]
     np.testing.assert_array_equal(found, array * 2 if fed else array - 1)
 
 
-def test_if_on_an_integer():
+def test_if_on_an_integer(device):
     graph = sg.Graph()
     n = graph.placeholder((), "int32")
     y = graph.if_(n, lambda: graph.constant(1.0), lambda: graph.constant(2.0))
-    assert [float(run(graph, {n: v}, y)[0]) for v in (0, 3, -1)] == [2.0, 1.0, 1.0]
+    assert [float(run(device, graph, {n: v}, y)[0]) for v in (0, 3, -1)] == [2.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["python bool", "tensor"])
@@ -77,7 +75,7 @@ def test_python_bool_builds_only_its_branch():
     assert "if(" not in str(graph)
 
 
-def test_only_the_taken_branch_runs():
+def test_only_the_taken_branch_runs(device):
     graph = sg.Graph()
     x = graph.placeholder((2,))
     endless = graph.if_(
@@ -85,34 +83,34 @@ def test_only_the_taken_branch_runs():
         lambda: x,
         lambda: graph.while_loop(x, lambda v: graph.constant(True), lambda v: v),
     )
-    np.testing.assert_array_equal(run(graph, {x: [1.0, 2.0]}, endless)[0], [1.0, 2.0])
+    np.testing.assert_array_equal(run(device, graph, {x: [1.0, 2.0]}, endless)[0], [1.0, 2.0])
 
 
-def test_branch_may_return_what_it_captured():
+def test_branch_may_return_what_it_captured(device):
     graph = sg.Graph()
     x = graph.placeholder((2,))
     v = graph.variable([5.0, 6.0])
     y = graph.if_(is_large(graph, x), lambda: x, lambda: v)
-    np.testing.assert_array_equal(run(graph, {x: [-1.0, 0.0]}, y)[0], [5.0, 6.0])
+    np.testing.assert_array_equal(run(device, graph, {x: [-1.0, 0.0]}, y)[0], [5.0, 6.0])
 
 
-def test_unknown_sizes_are_settled_inside_branches():
+def test_unknown_sizes_are_settled_inside_branches(device):
     graph = sg.Graph()
     x = graph.placeholder((None, 2))
     y = graph.if_(is_large(graph, x), lambda: x + graph.ones_like(x), lambda: graph.zeros_like(x))
     assert y.shape == (None, 2)
     for rows in (1, 3):
         np.testing.assert_array_equal(
-            run(graph, {x: np.ones((rows, 2))}, y)[0], np.full((rows, 2), 2)
+            run(device, graph, {x: np.ones((rows, 2))}, y)[0], np.full((rows, 2), 2)
         )
 
 
-def test_sizes_that_differ_once_known_are_refused():
+def test_sizes_that_differ_once_known_are_refused(device):
     graph = sg.Graph()
     x, z = graph.placeholder((None,)), graph.placeholder((None,))
     y = graph.if_(is_large(graph, x), lambda: x, lambda: z)
     with pytest.raises(ShapeError, match=r"result 0 has shape \(2,\) when true and \(3,\)"):
-        run(graph, {x: np.ones(2), z: np.ones(3)}, y)
+        run(device, graph, {x: np.ones(2), z: np.ones(3)}, y)
 
 
 # -- if_: gradients ------------------------------------------------------------------------------
@@ -160,14 +158,14 @@ def test_gradient_with_respect_to_what_lies_between(rng):
     check(build, np.abs(rng.standard_normal(3)))
 
 
-def test_branch_that_does_not_use_a_tensor_gives_it_zeros():
+def test_branch_that_does_not_use_a_tensor_gives_it_zeros(device):
     graph = sg.Graph()
     x, w = graph.placeholder((2,)), graph.placeholder((2,))
     y = graph.if_(is_large(graph, x), lambda: x * 1.0, lambda: x * w)
     grads = graph.gradients(of=y, with_=[x, w])
-    found = run(graph, {x: [1.0, 2.0], w: [3.0, 4.0]}, grads[x], grads[w])
+    found = run(device, graph, {x: [1.0, 2.0], w: [3.0, 4.0]}, grads[x], grads[w])
     np.testing.assert_array_equal(found, [[1.0, 1.0], [0.0, 0.0]])
-    found = run(graph, {x: [-1.0, -2.0], w: [3.0, 4.0]}, grads[x], grads[w])
+    found = run(device, graph, {x: [-1.0, -2.0], w: [3.0, 4.0]}, grads[x], grads[w])
     np.testing.assert_array_equal(found, [[3.0, 4.0], [-1.0, -2.0]])
 
 
@@ -183,44 +181,44 @@ def test_tensor_that_no_branch_uses_is_unconnected():
 # -- loops: values -------------------------------------------------------------------------------
 
 
-def test_for_loop_counts():
+def test_for_loop_counts(device):
     graph = sg.Graph()
     total = graph.for_loop(4, graph.constant(0), lambda i, t: t + i, lower_bound=10, step=-3)
-    assert int(run(graph, {}, total)[0]) == 10 + 7 + 4 + 1
+    assert int(run(device, graph, {}, total)[0]) == 10 + 7 + 4 + 1
 
 
 @pytest.mark.parametrize("count", [-1, 0, 1, 5])
-def test_for_loop_on_a_fed_count(count):
+def test_for_loop_on_a_fed_count(device, count):
     graph = sg.Graph()
     n, x = graph.placeholder((), "int32"), graph.placeholder((2,))
     a, b = graph.for_loop(
         n, (x, graph.constant(0)), lambda i, a, b: (a * 2.0, i), maximum_iterations=3
     )
     trips = max(0, min(count, 3))
-    found = run(graph, {n: count, x: [1.0, 3.0]}, a, b)
+    found = run(device, graph, {n: count, x: [1.0, 3.0]}, a, b)
     np.testing.assert_array_equal(found[0], np.array([1.0, 3.0]) * 2**trips)
     assert int(found[1]) == max(0, trips - 1)
 
 
-def test_while_loop_runs_until_the_predicate_fails():
+def test_while_loop_runs_until_the_predicate_fails(device):
     graph = sg.Graph()
     x = graph.placeholder(())
     value, count = graph.while_loop(
         [x, graph.constant(0)], lambda v, n: v < 100.0, lambda v, n: [v * 3.0, n + 1]
     )
-    assert [float(v) for v in run(graph, {x: 1.0}, value, count)] == [243.0, 5]
-    assert [float(v) for v in run(graph, {x: 500.0}, value, count)] == [500.0, 0]
+    assert [float(v) for v in run(device, graph, {x: 1.0}, value, count)] == [243.0, 5]
+    assert [float(v) for v in run(device, graph, {x: 500.0}, value, count)] == [500.0, 0]
 
 
-def test_while_loop_stops_at_its_maximum():
+def test_while_loop_stops_at_its_maximum(device):
     graph = sg.Graph()
     y = graph.while_loop(
         graph.constant(1.0), lambda v: graph.constant(True), lambda v: v + 1.0, maximum_iterations=7
     )
-    assert float(run(graph, {}, y)[0]) == 8.0
+    assert float(run(device, graph, {}, y)[0]) == 8.0
 
 
-def test_nested_loops_see_what_surrounds_them():
+def test_nested_loops_see_what_surrounds_them(device):
     graph = sg.Graph()
     x = graph.placeholder((2,))
 
@@ -229,18 +227,22 @@ def test_nested_loops_see_what_surrounds_them():
 
     y = graph.for_loop(2, graph.zeros_like(x), row)
     wanted = sum(i * 10 + j for i in range(2) for j in range(3))
-    np.testing.assert_array_equal(run(graph, {x: [1.0, 2.0]}, y)[0], np.array([1.0, 2.0]) * wanted)
+    np.testing.assert_array_equal(
+        run(device, graph, {x: [1.0, 2.0]}, y)[0], np.array([1.0, 2.0]) * wanted
+    )
 
 
-def test_carried_sizes_may_be_unknown():
+def test_carried_sizes_may_be_unknown(device):
     graph = sg.Graph()
     x = graph.placeholder((None, 2))
     y = graph.for_loop(3, x, lambda i, v: v + graph.ones_like(v))
     assert y.shape == (None, 2)
-    np.testing.assert_array_equal(run(graph, {x: np.zeros((4, 2))}, y)[0], np.full((4, 2), 3.0))
+    np.testing.assert_array_equal(
+        run(device, graph, {x: np.zeros((4, 2))}, y)[0], np.full((4, 2), 3.0)
+    )
 
 
-def test_gradients_may_be_taken_inside_a_body():
+def test_gradients_may_be_taken_inside_a_body(device):
     """Gradient descent as a loop: five steps of 0.25 towards the minimum of (w - x)**2."""
     graph = sg.Graph()
     x = graph.placeholder((2,))
@@ -251,7 +253,7 @@ def test_gradients_may_be_taken_inside_a_body():
 
     w = graph.for_loop(5, graph.zeros_like(x), descend)
     np.testing.assert_allclose(
-        run(graph, {x: [1.0, -2.0]}, w)[0], np.array([1.0, -2.0]) * (1 - 0.5**5), rtol=1e-6
+        run(device, graph, {x: [1.0, -2.0]}, w)[0], np.array([1.0, -2.0]) * (1 - 0.5**5), rtol=1e-6
     )
 
 
@@ -327,13 +329,13 @@ def test_gradient_of_nested_control_flow(rng):
     check(build, 0.5 * rng.standard_normal(2), 0.5 * rng.standard_normal(2), order=2)
 
 
-def test_gradient_of_unknown_sizes(rng):
+def test_gradient_of_unknown_sizes(device, rng):
     graph = sg.Graph()
     x, w = graph.placeholder((None, 2), "float64"), graph.placeholder((2,), "float64")
     y = graph.for_loop(3, x, lambda i, v: v * w)
     grads = graph.gradients(of=y, with_=[x, w])
     a, b = rng.standard_normal((4, 2)), rng.standard_normal(2)
-    found = run(graph, {x: a, w: b}, grads[x], grads[w])
+    found = run(device, graph, {x: a, w: b}, grads[x], grads[w])
     np.testing.assert_allclose(found[0], np.broadcast_to(b**3, (4, 2)))
     np.testing.assert_allclose(found[1], a.sum(0) * 3 * b**2)
 
@@ -351,19 +353,19 @@ def test_gradient_without_a_bound_says_so():
         graph.gradients(of=loop, with_=[x])
 
 
-def test_loop_without_trips_hands_the_gradient_on():
+def test_loop_without_trips_hands_the_gradient_on(device):
     graph = sg.Graph()
     x = graph.placeholder((2,))
     y = graph.for_loop(0, x, lambda i, v: graph.square(v)) * 3.0
     grads = graph.gradients(of=y, with_=[x])
-    np.testing.assert_array_equal(run(graph, {x: [1.0, 2.0]}, grads[x])[0], [3.0, 3.0])
+    np.testing.assert_array_equal(run(device, graph, {x: [1.0, 2.0]}, grads[x])[0], [3.0, 3.0])
 
 
 # -- state inside --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steered", [True, False], ids=["specialised", "dynamic"])
-def test_assign_in_a_branch(steered):
+def test_assign_in_a_branch(device, steered):
     graph = sg.Graph()
     x, flag = graph.placeholder((2,)), graph.placeholder((), "bool")
     v = graph.variable(1.0, name="v")
@@ -375,7 +377,7 @@ def test_assign_in_a_branch(steered):
 
     y = graph.if_(predicate, then, lambda: x * v)
     after = graph.control_dependency([y], lambda: graph.read(v))
-    executable = graph.compile([x, flag], [y, after, v], device=REFERENCE)
+    executable = graph.compile([x, flag], [y, after, v], device=device)
     wanted = 1.0
     for taken in (True, False, True):
         array = np.array([1.0, 2.0] if taken else [-1.0, -2.0], "float32")
@@ -383,10 +385,10 @@ def test_assign_in_a_branch(steered):
         before, wanted = wanted, wanted * 3 if taken else wanted
         np.testing.assert_array_equal(found[0], array * wanted)
         assert [float(found[1]), float(found[2])] == [wanted, before]
-        assert float(graph.get_value(v, REFERENCE)) == wanted
+        assert float(graph.get_value(v, device)) == wanted
 
 
-def test_effects_only_give_an_operation():
+def test_effects_only_give_an_operation(device):
     graph = sg.Graph()
     x = graph.placeholder((2,))
     v = graph.variable(0.0)
@@ -395,23 +397,23 @@ def test_effects_only_give_an_operation():
     )
     assert isinstance(made, sg.Operation)
     after = graph.control_dependency([made], lambda: v)
-    assert float(run(graph, {x: [1.0, 1.0]}, after)[0]) == 1.0
-    run(graph, {x: [-1.0, -1.0]}, operations=[made])
-    assert float(graph.get_value(v, REFERENCE)) == 2.0
+    assert float(run(device, graph, {x: [1.0, 1.0]}, after)[0]) == 1.0
+    run(device, graph, {x: [-1.0, -1.0]}, operations=[made])
+    assert float(graph.get_value(v, device)) == 2.0
 
 
 @pytest.mark.parametrize("predicate", [True, False])
-def test_effects_of_a_python_bool_give_an_operation_too(predicate):
+def test_effects_of_a_python_bool_give_an_operation_too(device, predicate):
     graph = sg.Graph()
     v = graph.variable(0.0)
     made = graph.if_(predicate, lambda: graph.assign(v, 1.0))
     assert isinstance(made, sg.Operation)
     after = graph.control_dependency([made], lambda: graph.read(v))
-    assert float(run(graph, {}, after, operations=[made])[0]) == float(predicate)
-    assert float(graph.get_value(v, REFERENCE)) == float(predicate)
+    assert float(run(device, graph, {}, after, operations=[made])[0]) == float(predicate)
+    assert float(graph.get_value(v, device)) == float(predicate)
 
 
-def test_assign_in_a_loop_takes_effect_trip_by_trip():
+def test_assign_in_a_loop_takes_effect_trip_by_trip(device):
     graph = sg.Graph()
     v = graph.variable(1.0)
     y = graph.variable(0.0)
@@ -423,12 +425,12 @@ def test_assign_in_a_loop_takes_effect_trip_by_trip():
     loop = graph.for_loop(4, [], body)
     assert isinstance(loop, sg.Operation)
     after = graph.control_dependency([loop], lambda: [v, y])
-    found = run(graph, {}, *after, v)
+    found = run(device, graph, {}, *after, v)
     assert [float(a) for a in found] == [16.0, 2.0 + 4.0 + 8.0 + 16.0, 1.0]
-    assert float(graph.get_value(v, REFERENCE)) == 16.0
+    assert float(graph.get_value(v, device)) == 16.0
 
 
-def test_assign_in_a_while_loop_is_seen_by_its_predicate():
+def test_assign_in_a_while_loop_is_seen_by_its_predicate(device):
     graph = sg.Graph()
     v = graph.variable(1.0)
 
@@ -436,11 +438,11 @@ def test_assign_in_a_while_loop_is_seen_by_its_predicate():
         graph.assign(v, v + 1.0)
 
     loop = graph.while_loop([], lambda: v < 10.0, after)
-    run(graph, {}, operations=[loop])
-    assert float(graph.get_value(v, REFERENCE)) == 10.0
+    run(device, graph, {}, operations=[loop])
+    assert float(graph.get_value(v, device)) == 10.0
 
 
-def test_loop_behind_an_assign_starts_with_its_value():
+def test_loop_behind_an_assign_starts_with_its_value(device):
     graph = sg.Graph()
     v = graph.variable(1.0)
     first = graph.assign(v, 100.0)
@@ -450,10 +452,10 @@ def test_loop_behind_an_assign_starts_with_its_value():
 
     made = graph.control_dependency([first], loop)
     after = graph.control_dependency([made], lambda: v)
-    assert float(run(graph, {}, after)[0]) == 103.0
+    assert float(run(device, graph, {}, after)[0]) == 103.0
 
 
-def test_branch_inside_a_loop_assigns():
+def test_branch_inside_a_loop_assigns(device):
     graph = sg.Graph()
     v = graph.variable(0.0)
 
@@ -462,25 +464,25 @@ def test_branch_inside_a_loop_assigns():
         return graph.control_dependency([made], lambda: total + v)
 
     total = graph.for_loop(5, graph.constant(0.0), body)
-    assert float(run(graph, {}, total)[0]) == 1 + 1 + 2 + 2 + 3
-    assert float(graph.get_value(v, REFERENCE)) == 3.0
+    assert float(run(device, graph, {}, total)[0]) == 1 + 1 + 2 + 2 + 3
+    assert float(graph.get_value(v, device)) == 3.0
 
 
-def test_unordered_assigns_across_a_branch_are_refused():
+def test_unordered_assigns_across_a_branch_are_refused(device):
     graph = sg.Graph()
     x = graph.placeholder((2,))
     v = graph.variable(0.0, name="v")
     outside = graph.assign(v, 1.0)
     branch = graph.if_(is_large(graph, x), lambda: graph.assign(v, 2.0))
     with pytest.raises(GraphError, match="two unordered assigns to variable 'v'"):
-        graph.compile([x], operations=[outside, branch], device=REFERENCE)
+        graph.compile([x], operations=[outside, branch], device=device)
     ordered = graph.control_dependency(
         [outside], lambda: graph.if_(is_large(graph, x), lambda: graph.assign(v, 2.0))
     )
-    executable = graph.compile([x], operations=[ordered], device=REFERENCE)
+    executable = graph.compile([x], operations=[ordered], device=device)
     for array, wanted in (([1.0, 1.0], 2.0), ([-1.0, -1.0], 1.0)):
         executable.run({x: array})
-        assert float(graph.get_value(v, REFERENCE)) == wanted
+        assert float(graph.get_value(v, device)) == wanted
 
 
 def test_programs_are_free_of_state():
@@ -501,7 +503,7 @@ def test_programs_are_free_of_state():
     assert list(program.updates) == ["v"]
 
 
-def test_state_is_not_differentiated_through(rng):
+def test_state_is_not_differentiated_through(device, rng):
     """d y / d x counts `v` as a number although it is assigned from `x` in every trip."""
     graph = sg.Graph()
     x = graph.placeholder((), "float64")
@@ -513,7 +515,7 @@ def test_state_is_not_differentiated_through(rng):
 
     y = graph.for_loop(2, graph.square(x), body)
     grads = graph.gradients(of=y, with_=[x])
-    value, grad = run(graph, {x: 3.0}, y, grads[x])
+    value, grad = run(device, graph, {x: 3.0}, y, grads[x])
     assert float(value) == 9.0 * 5.0 * 8.0
     assert float(grad) == 2 * 3.0 * 5.0 * 8.0
 
@@ -644,7 +646,7 @@ def test_predicates_computed_from_fed_bools_steer():
     both = graph.reshape(a, ()) & ~graph.reshape(b, ())
     y = graph.if_(both, lambda: graph.if_(c, lambda: x, lambda: x * 2.0), lambda: x * 3.0)
     z = graph.if_(graph.reduction_and(many, keep_dims=False), lambda: y, lambda: y + 1.0)
-    executable = graph.compile([x, a, b, c, many], [z], device=REFERENCE)
+    executable = graph.compile([x, a, b, c, many], [z], device="reference")
     assert _steering(executable._live, executable._feeds) == [a, b, c]
     for bits in np.ndindex(2, 2, 2):
         fa, fb, fc = (np.array([bool(bit)]) for bit in bits)
@@ -695,7 +697,7 @@ def test_ops_inside_regions_are_decomposed():
 
 
 @pytest.mark.parametrize("disabled", ["prune", "fold", "merge_common"])
-def test_result_is_the_same_without_a_pass(disabled, rng):
+def test_result_is_the_same_without_a_pass(device, disabled, rng):
     graph = sg.Graph()
     x = graph.placeholder((2,))
 
@@ -707,8 +709,8 @@ def test_result_is_the_same_without_a_pass(disabled, rng):
     y = graph.for_loop(4, x, body)
     grads = graph.gradients(of=y, with_=[x])
     array = rng.standard_normal(2).astype("float32")
-    with_it = graph.compile([x], [y, grads[x]], device=REFERENCE)
-    without = graph.compile([x], [y, grads[x]], device=REFERENCE, disable=[disabled])
+    with_it = graph.compile([x], [y, grads[x]], device=device)
+    without = graph.compile([x], [y, grads[x]], device=device, disable=[disabled])
     for a, b in zip(with_it.run({x: array}), without.run({x: array}), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
@@ -763,7 +765,7 @@ def test_unread_results_of_a_branch_are_pruned():
     assert len(regions_of(both, "if")[0].outputs) == 2
 
 
-def test_unread_carried_values_are_pruned_unless_others_need_them():
+def test_unread_carried_values_are_pruned_unless_others_need_them(device):
     graph = sg.Graph()
     x = graph.placeholder((2,))
     a, b, c = graph.for_loop(
@@ -775,12 +777,12 @@ def test_unread_carried_values_are_pruned_unless_others_need_them():
         (made,) = regions_of(program, "for")
         assert len(made.outputs) == count
     array = np.array([0.5, -0.25], "float32")
-    together = run(graph, {x: array}, a, b, c)
+    together = run(device, graph, {x: array}, a, b, c)
     for target, value in zip((a, b, c), together, strict=True):
-        np.testing.assert_array_equal(run(graph, {x: array}, target)[0], value)
+        np.testing.assert_array_equal(run(device, graph, {x: array}, target)[0], value)
 
 
-def test_a_while_loop_keeps_what_its_predicate_reads():
+def test_a_while_loop_keeps_what_its_predicate_reads(device):
     graph = sg.Graph()
     x = graph.placeholder((2,))
     value, _, _ = graph.while_loop(
@@ -789,7 +791,7 @@ def test_a_while_loop_keeps_what_its_predicate_reads():
     program = compile_program(graph, {x: (2,)}, [value], [])
     (made,) = regions_of(program, "while")
     assert len(made.outputs) == 2
-    np.testing.assert_array_equal(run(graph, {x: [1.0, 2.0]}, value)[0], [8.0, 16.0])
+    np.testing.assert_array_equal(run(device, graph, {x: [1.0, 2.0]}, value)[0], [8.0, 16.0])
 
 
 def test_nested_results_are_pruned():
@@ -845,12 +847,12 @@ def test_printed_regions():
     assert "[style=dotted]" in graph.to_dot()
 
 
-def test_control_dependency_orders_reads():
+def test_control_dependency_orders_reads(device):
     graph = sg.Graph()
     v = graph.variable(1.0)
     update = graph.assign(v, 5.0)
     got = graph.control_dependency([update], lambda: (v * 2.0, v))
-    assert [float(a) for a in run(graph, {}, *got, v)] == [10.0, 5.0, 1.0]
+    assert [float(a) for a in run(device, graph, {}, *got, v)] == [10.0, 5.0, 1.0]
 
 
 def test_control_dependency_prefixes_names():
@@ -860,16 +862,16 @@ def test_control_dependency_prefixes_names():
     assert y.name == "later/relu"
 
 
-def test_dependent_operations_run_although_nothing_reads_them():
+def test_dependent_operations_run_although_nothing_reads_them(device):
     graph = sg.Graph()
     v = graph.variable(1.0)
     x = graph.placeholder((2,))
     y = graph.control_dependency([graph.assign(v, 7.0)], lambda: graph.relu(x))
-    run(graph, {x: [1.0, 2.0]}, y)
-    assert float(graph.get_value(v, REFERENCE)) == 7.0
+    run(device, graph, {x: [1.0, 2.0]}, y)
+    assert float(graph.get_value(v, device)) == 7.0
 
 
-def test_tensors_of_a_closed_block_are_refused():
+def test_tensors_of_a_closed_block_are_refused(device):
     graph = sg.Graph()
     x = graph.placeholder((2,))
     v = graph.variable(1.0)
@@ -886,9 +888,9 @@ def test_tensors_of_a_closed_block_are_refused():
     with pytest.raises(GraphError, match="closed"):
         graph.control_dependency([operation], lambda: x)
     with pytest.raises(GraphError, match="stands inside a control-flow block"):
-        graph.run({x: [1.0, 2.0]}, [tensor], device=REFERENCE)
+        graph.run({x: [1.0, 2.0]}, [tensor], device=device)
     with pytest.raises(GraphError, match="stands inside a control-flow block"):
-        graph.run({x: [1.0, 2.0]}, operations=[operation], device=REFERENCE)
+        graph.run({x: [1.0, 2.0]}, operations=[operation], device=device)
 
 
 def test_control_dependency_refuses_what_is_no_operation():
