@@ -108,13 +108,13 @@ for found in pkgutil.walk_packages(getattr(module, "__path__", []), module.__nam
 def test_version_is_written_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "version" in project["project"]["dynamic"]
-    assert project["tool"]["hatch"]["version"]["path"] == "src/stepgraph/__init__.py"
+    assert project["tool"]["hatch"]["version"]["path"] == "src/stepgraph/version.py"
     assignments = [
         path.relative_to(ROOT).as_posix()
         for path in sorted(SOURCE.rglob("*.py"))
         if re.search(r"^__version__\s*=", path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
-    assert assignments == ["src/stepgraph/__init__.py"]
+    assert assignments == ["src/stepgraph/version.py"]
 
 
 def test_types_are_shipped() -> None:

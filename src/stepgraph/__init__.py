@@ -13,8 +13,7 @@ from stepgraph.graph import Operation as Operation
 from stepgraph.graph import Tensor as Tensor
 from stepgraph.graph import Variable as Variable
 from stepgraph.graph import graph as _graph
-
-__version__ = "0.1.0.dev0"
+from stepgraph.version import __version__ as __version__
 
 # A graph knows no device; here, where both are known, they are introduced.
 _graph._compile_hook = _compile_graph
@@ -23,6 +22,7 @@ _graph._state_hook = _state_of
 # Parts that are imported when first used: `stepgraph.layers`, `stepgraph.Model`, ...
 _PARTS = (
     "activations",
+    "applications",
     "callbacks",
     "datasets",
     "initializers",

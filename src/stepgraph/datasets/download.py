@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from stepgraph import __version__
 from stepgraph.errors import DataError, describe
+from stepgraph.version import __version__
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(file name, bytes there, bytes in all)``, at least at start and end."""

@@ -99,7 +99,7 @@ def cached_object(
     Returns:
         An object file.
     """
-    from stepgraph import __version__
+    from stepgraph.version import __version__
 
     version = f"stepgraph {__version__} llvmlite {llvmlite.__version__} {llvm.llvm_version_info}"
     key = cache.key(version, target.triple, target.cpu, target.features, ir_text)
