@@ -361,6 +361,25 @@ def test_loop_without_trips_hands_the_gradient_on(device):
     np.testing.assert_array_equal(run(device, graph, {x: [1.0, 2.0]}, grads[x])[0], [3.0, 3.0])
 
 
+@pytest.mark.parametrize("own_step", [True, False], ids=["index as step", "counter of the graph"])
+def test_random_numbers_are_drawn_again_alike(device, own_step):
+    """The body computed again for the gradient must drop the same elements."""
+    graph = sg.Graph()
+    x = graph.placeholder((64,))
+
+    def body(i, v):
+        return graph.dropout(v, 0.3, seed=5, step=i if own_step else None)
+
+    y = graph.if_(is_large(graph, x), lambda: graph.for_loop(3, x, body), lambda: x)
+    grads = graph.gradients(of=y, with_=[x])
+    value, grad = run(device, graph, {x: np.full(64, 2.0)}, y, grads[x])
+    np.testing.assert_allclose(value, 2.0 * grad, rtol=1e-6)
+    survivors = np.count_nonzero(value) / 64
+    assert 0.0 < survivors < 1.0
+    # Own steps draw another mask in each trip, the graph's counter one mask for the whole run.
+    assert (survivors < 0.55) == own_step
+
+
 # -- state inside --------------------------------------------------------------------------------
 
 
