@@ -947,3 +947,13 @@ def test_maximum_iterations_must_be_known():
     n = graph.placeholder((), "int32")
     with pytest.raises(GraphError, match="known when the graph is built"):
         graph.for_loop(n, graph.constant(1.0), lambda i, x: x, maximum_iterations=n)
+
+
+def test_counts_must_be_whole():
+    graph = sg.Graph()
+    one = graph.constant(1.0)
+    with pytest.raises(GraphError, match=r"iterations=2.5"):
+        graph.for_loop(2.5, one, lambda i, x: x)
+    with pytest.raises(GraphError, match="maximum_iterations=-1"):
+        graph.while_loop(one, lambda x: x < 3.0, lambda x: x, maximum_iterations=-1)
+    graph.for_loop(np.int64(2), one, lambda i, x: x, maximum_iterations=np.int32(4))

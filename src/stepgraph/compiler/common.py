@@ -61,7 +61,7 @@ def _region_key(region: Block, name: Callable[[Tensor], Hashable], depth: int = 
     for i, parameter in enumerate(region.parameters):
         own[parameter] = (depth, i)
     keys = []
-    for operation in needed(region, region.results):
+    for operation in needed(region):
         keys.append(_operation_key(operation, inside, depth + 1))
         for tensor in operation.outputs:
             own[tensor] = (depth, len(own))

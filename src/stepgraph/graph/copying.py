@@ -75,19 +75,18 @@ def inline(
     """
     local = dict(mapping or {})
     local.update(zip(region.parameters, arguments, strict=True))
-    results = region.results if results is None else results
     for operation in needed(region, results):
         outputs = visit(operation, local) if visit else None
         if outputs is None:
             outputs = copy_operation(graph, operation, local, visit)
         local.update(zip(operation.outputs, outputs, strict=True))
-    return [local.get(t, t) for t in results]
+    return [local.get(t, t) for t in (region.results if results is None else results)]
 
 
-def needed(region: Block, results: Sequence[Tensor]) -> list[Operation]:
-    """The operations of a region that some of its tensors need, in order."""
+def needed(region: Block, results: Sequence[Tensor] | None = None) -> list[Operation]:
+    """The operations that a region's results, or some of its tensors, need; in order."""
     live: set[Operation] = set()
-    stack = [t.operation for t in results]
+    stack = [t.operation for t in (region.results if results is None else results)]
     while stack:
         operation = stack.pop()
         if operation.block is region and operation not in live:

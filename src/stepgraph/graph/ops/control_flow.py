@@ -6,6 +6,7 @@ read from outside becomes inputs of the operation. Gradient rules are in `contro
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -273,7 +274,7 @@ class ControlFlowOps(GraphCore):
             the `Operation` when nothing is carried.
 
         Raises:
-            GraphError: a negative count.
+            GraphError: a count that is negative or no whole number.
             ShapeError, DTypeError: the body's results do not fit the carried values.
 
         Source: MPSGraph ``forLoopWithNumberOfIterations:initialBodyArguments:body:name:`` and
@@ -286,16 +287,15 @@ class ControlFlowOps(GraphCore):
             >>> float(graph.run(targets=[y], device="reference")[0])
             256.0
         """
+        maximum = self._maximum("for_loop", maximum_iterations)
         if not isinstance(iterations, Tensor):
-            count = int(iterations)
+            count = self._whole("for_loop", "iterations", iterations)
             if count < 0:
                 raise GraphError(
                     describe("for_loop", f"{count} iterations", created_at=self._here())
                 )
-            maximum_iterations = count if maximum_iterations is None else maximum_iterations
-            count = min(count, maximum_iterations)
-            iterations = self.as_tensor(count, int32)
-        self._check_maximum("for_loop", maximum_iterations)
+            maximum = count if maximum is None else maximum
+            iterations = self.as_tensor(min(count, maximum), int32)
         carried, single = self._carried(FOR, initial)
         index = Spec((), int32)
         region = self._region(
@@ -305,9 +305,9 @@ class ControlFlowOps(GraphCore):
             FOR,
             (iterations, *carried),
             {
-                "lower_bound": int(lower_bound),
-                "step": int(step),
-                "maximum_iterations": maximum_iterations,
+                "lower_bound": self._whole("for_loop", "lower_bound", lower_bound),
+                "step": self._whole("for_loop", "step", step),
+                "maximum_iterations": maximum,
             },
             (region,),
             name=name,
@@ -351,7 +351,7 @@ class ControlFlowOps(GraphCore):
             >>> float(graph.run(targets=[y], device="reference")[0])
             243.0
         """
-        self._check_maximum("while_loop", maximum_iterations)
+        maximum = self._maximum("while_loop", maximum_iterations)
         carried, single = self._carried(WHILE, initial)
         specs = [t.spec for t in carried]
 
@@ -371,7 +371,7 @@ class ControlFlowOps(GraphCore):
                 )
         region = self._region(specs, lambda args: self._results(WHILE, after(*args)))
         made = self._add_with_regions(
-            WHILE, carried, {"maximum_iterations": maximum_iterations}, (test, region), name=name
+            WHILE, carried, {"maximum_iterations": maximum}, (test, region), name=name
         )
         return _loop_results(made, single)
 
@@ -404,16 +404,29 @@ class ControlFlowOps(GraphCore):
         items: Sequence[Any] = [initial] if single else initial  # type: ignore[assignment]
         return [self._operand(definition, self.as_tensor(item)) for item in items], single
 
-    def _check_maximum(self, what: str, maximum: object) -> None:
-        if maximum is not None and (not isinstance(maximum, int) or maximum < 0):
+    def _maximum(self, what: str, value: int | None) -> int | None:
+        if value is None:
+            return None
+        maximum = self._whole(what, "maximum_iterations", value)
+        if maximum < 0:
+            raise GraphError(
+                describe(what, f"maximum_iterations={maximum}", created_at=self._here())
+            )
+        return maximum
+
+    def _whole(self, what: str, label: str, value: object) -> int:
+        """A whole number that must be known when the graph is built."""
+        try:
+            return operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
             raise GraphError(
                 describe(
                     what,
-                    f"maximum_iterations={maximum!r}",
-                    expected="a number of trips, known when the graph is built",
+                    f"{label}={value!r}",
+                    expected="a whole number, known when the graph is built",
                     created_at=self._here(),
                 )
-            )
+            ) from None
 
 
 def _kind(result: BlockResult) -> str:
