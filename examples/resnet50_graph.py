@@ -1,7 +1,7 @@
 """ResNet-50 for 32x32 images, op by op, trained by one graph: forward, loss, gradients, updates.
 
-It is the program of the talk "Training DNNs on iOS with Metal Performance Shaders Graph" without its
-workarounds: `mean`, `variance` and `softmax_cross_entropy` differentiate correctly, and the
+It is the program of the talk "Training DNNs on iOS with Metal Performance Shaders Graph" without
+its workarounds: `mean`, `variance` and `softmax_cross_entropy` differentiate correctly, and the
 conditional on `is_training` costs nothing, because each value gets a program of its own.
 
     python examples/resnet50_graph.py --steps 100
@@ -68,6 +68,7 @@ class ResNet50:
         return weight
 
     def conv(self, x, filters, kernel, stride=1, padding="TF_SAME"):
+        """A convolution without bias."""
         weights = self.glorot((kernel, kernel, x.shape[3], filters), "conv/kernel")
         return self.graph.convolution_2d(x, weights, strides=(stride, stride), padding=padding)
 
@@ -78,7 +79,9 @@ class ResNet50:
         beta = graph.variable(0.0, shape=(channels,), name="norm/beta")
         self.weights += [gamma, beta]
         moving_mean = graph.variable(0.0, shape=(1, 1, 1, channels), name="norm/moving_mean")
-        moving_variance = graph.variable(1.0, shape=(1, 1, 1, channels), name="norm/moving_variance")
+        moving_variance = graph.variable(
+            1.0, shape=(1, 1, 1, channels), name="norm/moving_variance"
+        )
 
         def training():
             mean = graph.mean(x, axes=(0, 1, 2))
@@ -108,6 +111,7 @@ class ResNet50:
         return graph.relu(x + shortcut)
 
     def dense(self, x, features):
+        """A product with weights, and a bias."""
         weights = self.glorot((x.shape[1], features), "dense/kernel")
         bias = self.graph.variable(0.0, shape=(features,), name="dense/bias")
         self.weights.append(bias)

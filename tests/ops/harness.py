@@ -41,7 +41,11 @@ def arrays_of(sample: Sample) -> list[np.ndarray]:
     for item in sample.inputs:
         if isinstance(item, np.ndarray):
             found.append(item)
-        elif isinstance(item, (list, tuple)) and item and all(isinstance(a, np.ndarray) for a in item):
+        elif (
+            isinstance(item, (list, tuple))
+            and item
+            and all(isinstance(a, np.ndarray) for a in item)
+        ):
             found.extend(item)
     return found
 
@@ -57,7 +61,11 @@ def build(
     for item in sample.inputs:
         if isinstance(item, np.ndarray):
             positional.append(queue.pop(0))
-        elif isinstance(item, (list, tuple)) and item and all(isinstance(a, np.ndarray) for a in item):
+        elif (
+            isinstance(item, (list, tuple))
+            and item
+            and all(isinstance(a, np.ndarray) for a in item)
+        ):
             positional.append([queue.pop(0) for _ in item])
         else:
             positional.append(item)
@@ -67,7 +75,10 @@ def build(
 
 
 def run(
-    definition: OpDefinition, sample: Sample, device: str, arrays: Sequence[np.ndarray] | None = None
+    definition: OpDefinition,
+    sample: Sample,
+    device: str,
+    arrays: Sequence[np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """Values of a sample's outputs on a device."""
     arrays = arrays_of(sample) if arrays is None else arrays
@@ -87,7 +98,7 @@ def differentiable(sample: Sample) -> list[int]:
 
 
 def assert_close(got: np.ndarray, wanted: np.ndarray, tolerance: float, what: str = "") -> None:
-    """Equal shapes, dtypes' kinds, places of NaN and Inf, and values relative to the largest one."""
+    """Equal shapes, places of NaN and Inf, and values relative to the largest one."""
     got, wanted = np.asarray(got), np.asarray(wanted)
     assert got.shape == wanted.shape, f"{what}: shape {got.shape}, wanted {wanted.shape}"
     if wanted.dtype.kind in "bui":

@@ -1,4 +1,4 @@
-"""What every op must have: a builder with a docstring, samples, misuses, a reference or a reason."""
+"""What every op must have: a builder with a docstring, samples, misuses, a reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients against finite differences in float64, with random cotangents; then device against reference."""
+"""Gradients against finite differences in float64, with random cotangents; then devices."""
 
 from __future__ import annotations
 

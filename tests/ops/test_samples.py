@@ -1,4 +1,4 @@
-"""Every op's samples: inference against reference, reference against oracles, devices against reference."""
+"""Every op's samples: inference, reference against oracles, devices against reference."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from tests.ops import oracles
-from tests.ops.harness import VALUE_TOLERANCE, arrays_of, assert_close, build, cases, run, to_float64
+from tests.ops.harness import (
+    VALUE_TOLERANCE,
+    arrays_of,
+    assert_close,
+    build,
+    cases,
+    run,
+    to_float64,
+)
 
 
 @pytest.mark.parametrize(("definition", "sample"), cases())
@@ -50,5 +58,9 @@ def sample_settings(sample):
         item
         for item in sample.inputs
         if not isinstance(item, np.ndarray)
-        and not (isinstance(item, (list, tuple)) and item and all(isinstance(a, np.ndarray) for a in item))
+        and not (
+            isinstance(item, (list, tuple))
+            and item
+            and all(isinstance(a, np.ndarray) for a in item)
+        )
     ]

@@ -1,4 +1,4 @@
-"""The engine as a whole: networks against the float64 reference, passes on and off, any thread count."""
+"""The engine as a whole: networks against the float64 reference, passes on and off, threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stepgraph.compiler.pipeline import PASSES
 
 
 def residual_network(graph, rng, channels=24, classes=5, batch=6):
-    """Convolutions with batch normalisation and a shortcut, pooling, a dense layer, one step of descent."""
+    """Convolutions with batch normalisation and a shortcut, pooling, a dense layer."""
     images = graph.placeholder((batch, 9, 7, 3), name="images")
     labels = graph.placeholder((batch, classes), name="labels")
     trained = []
@@ -30,12 +30,15 @@ def residual_network(graph, rng, channels=24, classes=5, batch=6):
         variance = graph.variable(1.0, shape=(size,), name="moving_variance")
         return graph.batch_normalization(x, gamma, beta, mean, variance, True)
 
-    x = graph.relu(normalised(graph.convolution_2d(images, weight(3, 3, 3, channels), padding="TF_SAME")))
-    y = graph.relu(normalised(graph.convolution_2d(x, weight(1, 1, channels, 16))))
-    y = normalised(graph.convolution_2d(y, weight(3, 3, 16, channels), padding="TF_SAME"))
+    def conv(x, kernel, filters, **settings):
+        return normalised(graph.convolution_2d(x, weight(*kernel, x.shape[3], filters), **settings))
+
+    x = graph.relu(conv(images, (3, 3), channels, padding="TF_SAME"))
+    y = graph.relu(conv(x, (1, 1), 16))
+    y = conv(y, (3, 3), channels, padding="TF_SAME")
     x = graph.relu(x + y)
     x = graph.max_pooling_2d(x, (2, 2), strides=(2, 2))
-    x = graph.relu(normalised(graph.convolution_2d(x, weight(3, 3, channels, 40), strides=(2, 2), padding="TF_SAME")))
+    x = graph.relu(conv(x, (3, 3), 40, strides=(2, 2), padding="TF_SAME"))
     x = graph.mean(x, axes=(1, 2), keep_dims=False)
     logits = x @ weight(40, classes) + weight(classes, name="bias")
     loss = graph.softmax_cross_entropy(logits, labels, reduction="mean")
@@ -66,7 +69,7 @@ def descent(graph, gradients):
 
 
 def momentum(graph, gradients):
-    """Momentum with weight decay and clipping by the global norm: gradients are used more than once."""
+    """Momentum, weight decay, clipping by the global norm: gradients are used more than once."""
     norm = graph.square_root(
         sum((graph.reduction_sum(g * g, keep_dims=False) for g in gradients.values()), start=0.0)
     )
@@ -95,7 +98,8 @@ def train(network, optimizer, device, steps=3, **options):
     losses = []
     for _ in range(steps):
         x = rng.standard_normal(images.shape).astype("float32")
-        y = np.eye(labels.shape[1], dtype="float32")[rng.integers(0, labels.shape[1], labels.shape[0])]
+        batch, classes = labels.shape
+        y = np.eye(classes, dtype="float32")[rng.integers(0, classes, batch)]
         losses.append(float(step.run({images: x, labels: y})[0]))
     return losses, {n: graph.get_value(n, device) for n in graph.variables}
 

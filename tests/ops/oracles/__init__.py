@@ -1,4 +1,4 @@
-"""Independent meanings of ops, by family file: PyTorch where it is installed, SciPy-free NumPy elsewhere.
+"""Independent meanings of ops, by family file: PyTorch where it is installed, else NumPy.
 
 Each file has ``ORACLES``: op name to a function of float64 arrays and the sample's arguments.
 """

@@ -142,9 +142,8 @@ class CpuRunner:
             lines.append(f"  {writes} <- {step.name}{tasks}({reads})")
         python = sum(isinstance(s, PythonStep) for s in self.steps)
         lines.append(f"  {len(self.steps) - python} launches, {python} Python steps")
-        lines.append(
-            f"  arena {self.arena.nbytes / 1e6:.1f} MB (without sharing {self.arena.naive / 1e6:.1f} MB)"
-        )
+        planned, naive = self.arena.nbytes / 1e6, self.arena.naive / 1e6
+        lines.append(f"  arena {planned:.1f} MB (without sharing {naive:.1f} MB)")
         return "\n".join(lines)
 
 

@@ -6,8 +6,8 @@ that is, with equally many heavy operations or reductions before them, cannot de
 through anything outside their group; those that share data become one group, one loop nest.
 
 What is cheap to compute again is not stored: small operands (a channel's scale) are computed inside
-each nest that uses them, and a full-size value is computed again when the nest reads what it is made
-of anyway. So a normalisation's output is not kept for its gradient, however it was spelled.
+each nest that uses them, and a full-size value is computed again when the nest reads what it is
+made of anyway. So a normalisation's output is not kept for its gradient, however it was spelled.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class Fusion:
 
         Args:
             operations: in order.
-            kind: ``map``, ``reduce``, ``heavy`` or ``source`` (no work: feeds, variables, constants).
+            kind: ``map``, ``reduce``, ``heavy`` or ``source`` (no work: feeds, variables,
+                constants).
             kept: tensors that must be stored: targets and new values of variables.
             enabled: without it each operation is a group of its own.
             absorbed: operations that become part of a heavy one.

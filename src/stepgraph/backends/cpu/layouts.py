@@ -2,10 +2,10 @@
 
 - ``rows``: row-major, as NumPy has it.
 - ``panels``: the last axis (channels) cut into panels of 16: ``[C/16][M][16]``, M all other axes
-  together. A kernel that walks down a panel reads contiguous memory and keeps what belongs to a channel
-  in one register.
-- ``weights``: a convolution's HWIO weights as ``[O/16][I/16][taps][16 i][16 o]``, so that the product's
-  inner loop reads contiguous memory.
+  together. A kernel that walks down a panel reads contiguous memory and keeps what belongs to a
+  channel in one register.
+- ``weights``: a convolution's HWIO weights as ``[O/16][I/16][taps][16 i][16 o]``, so that the
+  product's inner loop reads contiguous memory.
 - ``stem``: weights of a convolution over few channels: ``[O/16][kh][kw*I][16 o]``.
 - ``columns``: a matrix (K, N) as ``[N/16][K][16]``: the second operand of a product.
 

@@ -335,7 +335,8 @@ class Lowering:
             if known_shape(tensor.shape) != full:
                 continue
             made = self._buffers.get(tensor)
-            for layout in [self.layouts.get(tensor), *(made or ())]:
+            choices: list[Layout] = [self.layouts.get(tensor), *(made or ())]
+            for layout in choices:
                 if layout is not ROWS:
                     return layout
         return ROWS
@@ -344,6 +345,10 @@ class Lowering:
 
     def _convert(self, source: Buffer, layout: Layout, name: str) -> Buffer:
         target = Buffer(source.shape, source.dtype, layout, f"{name}@{layout}")
+        if source.kind == "constant":
+            values = source.layout.unpack(source.flat()[: source.count], source.shape)
+            target.kind, target.storage = "constant", _padded(layout.pack(values))
+            return target
         pair = {source.layout, layout}
         native = source.dtype.name in ("float32", "int32", "int64", "bool")
         if pair == {ROWS, PANELS} and native and source.count and source.shape:
@@ -422,7 +427,7 @@ class Lowering:
         if op.regions or reference is None:
             from stepgraph.backends.cpu.regions import region_function
 
-            function = region_function(op, distinct)
+            function = region_function(op, distinct, self.threads)
         else:
             # What only lends its shape is not kept in memory for that.
             shapes = {
@@ -494,7 +499,7 @@ def _depends(group: Group, on: set[Group], before: dict[Group, set[Group]]) -> b
 def _topological(
     groups: Sequence[Group], before: dict[Group, set[Group]], early: set[Group]
 ) -> list[Group]:
-    """Respects `before`; otherwise the program's order, with the `early` ones as soon as possible."""
+    """Respects `before`; otherwise the program's order, the `early` ones as soon as may be."""
     after: dict[Group, list[Group]] = {g: [] for g in groups}
     missing = {g: len(before[g]) for g in groups}
     for g in groups:

@@ -161,7 +161,7 @@ def _lower_general(
 
 
 def supported_axes(shape: tuple[int, ...], axes: Sequence[int]) -> bool:
-    """Whether one nest can reduce over these axes: the last alone, or some leading ones in two runs."""
+    """Whether one nest reduces over these axes: the last alone, or leading ones in two runs."""
     rank = len(shape)
     if tuple(axes) == (rank - 1,):
         return True

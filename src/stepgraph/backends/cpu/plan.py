@@ -22,7 +22,8 @@ class Buffer:
         dtype: element type.
         layout: how the elements lie.
         name: the tensor's, for people.
-        kind: ``arena`` (planned), ``state`` (a variable), ``constant``, ``feed``, ``view`` (of `base`).
+        kind: ``arena`` (planned), ``state`` (a variable), ``constant``, ``feed``, ``view`` (of
+            `base`).
         storage: the elements, flat; set when memory is planned.
         base: whose memory a view shares.
     """
@@ -88,7 +89,8 @@ class KernelStep(Step):
     Attributes:
         source: what makes the kernel's module.
         kernel: its name there.
-        arguments: name to number, or to a `Buffer` whose address is meant (optionally offset in bytes).
+        arguments: name to number, or to a `Buffer` whose address is meant (optionally offset in
+            bytes).
         tasks: how many.
     """
 

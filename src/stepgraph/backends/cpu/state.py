@@ -18,8 +18,8 @@ from stepgraph.graph.tensor import Variable
 class CpuState:
     """The values of one graph's variables.
 
-    A variable's layout is chosen by the first executable that uses it and kept, so that executables of
-    one graph (training, evaluation) share its memory.
+    A variable's layout is chosen by the first executable that uses it and kept, so that
+    executables of one graph (training, evaluation) share its memory.
     """
 
     def __init__(self, variables: Mapping[str, Variable]) -> None:

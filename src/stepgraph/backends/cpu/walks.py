@@ -60,7 +60,7 @@ class Grid:
         mid: turns of the inner loop.
         lanes: length of the last axis.
         chunk: where chunks are counted: number of an outer size, or -1 for mid.
-        order: for each leading axis the place it became: ``("outer", k)``, ``("row", 0)``, ``("mid", 0)``.
+        order: the place each leading axis became: ``("outer", k)``, ``("row", 0)``, ``("mid", 0)``.
     """
 
     outer: list[int]
@@ -111,8 +111,8 @@ def place(
 ) -> Grid:
     """Decides which axes are decoded, which are looped over.
 
-    Reduced axes are looped over; otherwise the last leading axis is, unless rows are long enough to be
-    walked along.
+    Reduced axes are looped over; otherwise the last leading axis is, unless rows are long enough
+    to be walked along.
     """
     chunks = panels_of(lanes)
     order: list[tuple[str, int]] = [("outer", 0)] * len(sizes)

@@ -2,8 +2,8 @@
 
 A nest walks a grid of (outer..., row, mid) positions with 16 lanes at each. An operand is a base
 address and a stride along each dimension (0 where it is broadcast); layouts, broadcasting, slices
-and transposes are all strides. What an operand does not depend on is loaded and computed outside the
-loop, so a channel's scale and shift stay in registers while the loop walks down its panel.
+and transposes are all strides. What an operand does not depend on is loaded and computed outside
+the loop, so a channel's scale and shift stay in registers while the loop walks down its panel.
 
     task -> (outer position, block of rows, block of mid)
       for row in block:
@@ -12,13 +12,15 @@ loop, so a channel's scale and shift stay in registers while the loop walks down
 
 Reductions: ``"grid"`` adds over rows and mid, lane by lane (sums over the batch and the map, per
 channel), one partial result per block; ``"lanes"`` adds over mid and lanes (sums along the last
-axis), one result per row. Blocks have fixed sizes, so results do not depend on the number of threads.
+axis), one result per row. Blocks have fixed sizes, so results do not depend on the number of
+threads.
 
 Arithmetic: bandwidth-bound; every full operand is read once and every result written once.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +80,8 @@ class NestSpec:
         reductions: (value, kind) pairs; kind is ``sum``, ``maximum``, ``minimum`` or ``product``.
         reduce: ``""``, ``"grid"`` or ``"lanes"``.
         masked: lanes may pass the end of the last axis.
-        chunk: which dimension counts the chunks of 16 lanes when masked: an outer dimension's number,
-            or -1 for mid.
+        chunk: which dimension counts the chunks of 16 lanes when masked: an outer dimension's
+            number, or -1 for mid.
         zeros: lanes past the end are stored as zeros instead of left alone (panels).
     """
 
@@ -352,6 +354,6 @@ class _Emission:
 
     def _finish_lanes(self, totals: list[Variable], row: Value) -> None:
         for k, total in enumerate(totals):
-            kind = self.spec.reductions[k][1]
-            value = self.f.reduce(total.get(), lambda a, b, kind=kind: self._combine(kind, a, b))
+            combine = functools.partial(self._combine, self.spec.reductions[k][1])
+            value = self.f.reduce(total.get(), combine)
             (self._sum_base(k) + row * getattr(self.args, f"sum{k}_b")).store(value)

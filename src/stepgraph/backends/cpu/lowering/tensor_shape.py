@@ -14,12 +14,8 @@ def _lower_view(ctx: Lowering, op: Operation) -> bool:
     """The same memory under another shape; panels stay panels while the channels stay."""
     source = op.inputs[0]
     old, new = known_shape(source.shape), known_shape(op.output.shape)
-    panels = bool(old) and bool(new) and old[-1] == new[-1]
-    layouts = (PANELS, ROWS) if panels else (ROWS,)
-    buffer = (
-        ctx.any_value(source, layouts, PANELS if panels else ROWS)
-        if panels and ctx.has(source, PANELS)
-        else ctx.value(source, ROWS)
-    )
+    same_channels = bool(old) and bool(new) and old[-1] == new[-1]
+    layout = PANELS if same_channels and ctx.has(source, PANELS) else ROWS
+    buffer = ctx.value(source, layout)
     ctx.alias(op.output, buffer)
     return True
