@@ -1,4 +1,4 @@
-"""Activation functions (``keras.activations``): each takes a tensor and adds operations to its graph.
+"""Activation functions (``keras.activations``): from tensor to tensor of one graph.
 
 Example:
     >>> import stepgraph as sg

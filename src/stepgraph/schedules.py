@@ -33,7 +33,7 @@ class LearningRateSchedule(Configurable):
         return self.formula(_Symbolic(step) if isinstance(step, Tensor) else _Numbers(), step)
 
     def formula(self, m: Any, step: Any) -> Any:
-        """The rate; `m` offers minimum, maximum, floor, cos, power, where(condition, a, b), less."""
+        """The rate; `m` offers minimum, maximum, floor, cos, power, where(if, a, b), less."""
         raise NotImplementedError
 
 
@@ -157,7 +157,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 
 
 class PolynomialDecay(LearningRateSchedule):
-    """From `initial_learning_rate` to `end_learning_rate` in `decay_steps`, as a power of the rest."""
+    """From the initial to the end rate in `decay_steps`, as a power of what is left."""
 
     def __init__(
         self,
@@ -262,7 +262,7 @@ class CosineDecayRestarts(LearningRateSchedule):
         # The descents' borders are known numbers: comparing with them needs no logarithm, which
         # would fall on the wrong side of a border by its rounding.
         length, start, height = float(self.first_decay_steps), 0.0, 1.0
-        pieces = []
+        pieces: list[tuple[float, float, float]] = []
         while start < 2.0**24 and len(pieces) < 64:
             pieces.append((start, length, height))
             start, length, height = start + length, length * self.t_mul, height * self.m_mul

@@ -27,8 +27,8 @@ Array = NDArray[Any]
 class Initializer(Configurable):
     """Fills a weight: called with its shape and dtype.
 
-    One that draws and has no `seed` draws something new each time; layers give each weight a seed of
-    its own, so that no two weights start equal.
+    One that draws and has no `seed` draws something new each time; layers give each weight a seed
+    of its own, so that no two weights start equal.
     """
 
     seed: int | None = None
@@ -121,8 +121,8 @@ class VarianceScaling(Initializer):
 
     Args:
         scale: the variance is ``scale / n``.
-        mode: n is ``"fan_in"``, ``"fan_out"`` or ``"fan_avg"``; a convolution's fans are its kernel's
-            area times its channels, as TensorFlow computes them.
+        mode: n is ``"fan_in"``, ``"fan_out"`` or ``"fan_avg"``; a convolution's fans are its
+            kernel's area times its channels, as TensorFlow computes them.
         distribution: ``"truncated_normal"``, ``"untruncated_normal"`` or ``"uniform"``.
         seed: of the draw.
 

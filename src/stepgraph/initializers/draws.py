@@ -1,8 +1,8 @@
 """Random numbers that are the same on every machine and with every NumPy.
 
-NumPy keeps its bit generators' raw streams stable, its distributions not; and mathematical functions
-differ between processors in their last bit. So values are made from raw bits with correctly rounded
-operations alone: addition, multiplication, division, square root.
+NumPy keeps its bit generators' raw streams stable, its distributions not; and mathematical
+functions differ between processors in their last bit. So values are made from raw bits with
+correctly rounded operations alone: addition, multiplication, division, square root.
 """
 
 from __future__ import annotations

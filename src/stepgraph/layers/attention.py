@@ -137,7 +137,7 @@ class MultiHeadAttention(Layer):
                         self._what,
                         f"cannot attend to {format_shape(tensor.shape)}",
                         expected="(batch, steps, features) with known steps and features",
-                        fix="layers.Reshape((height * width, channels)) makes a sequence of a picture",
+                        fix="Reshape((height * width, channels)) makes a sequence of a picture",
                     )
                 )
 

@@ -221,7 +221,7 @@ class Layer(Configurable):
                     )
 
     def _infer(self, node: Node) -> tuple[list[tuple[Shape, str]], bool]:
-        """Shapes and dtypes of a call's outputs, by building it into a graph that is thrown away."""
+        """Shapes and dtypes of a call's outputs, by building it into a throw-away graph."""
         graph = LayerGraph(self.name)
         for weight in self.weights:
             # What a layer may assign to has to be a variable.

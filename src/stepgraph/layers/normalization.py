@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from stepgraph import initializers, regularizers
 from stepgraph.graph.shapes import normalize_axes, normalize_axis
-from stepgraph.graph.tensor import Tensor
+from stepgraph.graph.tensor import Tensor, Variable
 from stepgraph.layers.base import Layer
 from stepgraph.layers.layer_graph import LayerGraph
 
@@ -39,7 +39,7 @@ class BatchNormalization(Layer):
 
     def __init__(
         self,
-        axis: int = -1,
+        axis: Any = -1,
         momentum: float = 0.99,
         epsilon: float = 1e-3,
         center: bool = True,
@@ -95,8 +95,8 @@ class BatchNormalization(Layer):
                 inputs,
                 gamma,
                 beta,
-                graph.weight(self.moving_mean),
-                graph.weight(self.moving_variance),
+                cast(Variable, graph.weight(self.moving_mean)),
+                cast(Variable, graph.weight(self.moving_variance)),
                 training and self.trainable,
                 momentum=self.momentum,
                 epsilon=self.epsilon,

@@ -12,26 +12,26 @@ import inspect
 from typing import Any
 
 from stepgraph.configs import resolve
-from stepgraph.losses.base import FunctionLoss, Loss, Reduction
+from stepgraph.losses.base import FunctionLoss as FunctionLoss
+from stepgraph.losses.base import Loss as Loss
+from stepgraph.losses.base import Reduction as Reduction
+from stepgraph.losses.classification import BinaryCrossentropy as BinaryCrossentropy
+from stepgraph.losses.classification import CategoricalCrossentropy as CategoricalCrossentropy
+from stepgraph.losses.classification import CategoricalHinge as CategoricalHinge
+from stepgraph.losses.classification import Hinge as Hinge
+from stepgraph.losses.classification import KLDivergence as KLDivergence
+from stepgraph.losses.classification import Poisson as Poisson
 from stepgraph.losses.classification import (
-    BinaryCrossentropy,
-    CategoricalCrossentropy,
-    CategoricalHinge,
-    Hinge,
-    KLDivergence,
-    Poisson,
-    SparseCategoricalCrossentropy,
-    SquaredHinge,
+    SparseCategoricalCrossentropy as SparseCategoricalCrossentropy,
 )
-from stepgraph.losses.regression import (
-    CosineSimilarity,
-    Huber,
-    LogCosh,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredError,
-    MeanSquaredLogarithmicError,
-)
+from stepgraph.losses.classification import SquaredHinge as SquaredHinge
+from stepgraph.losses.regression import CosineSimilarity as CosineSimilarity
+from stepgraph.losses.regression import Huber as Huber
+from stepgraph.losses.regression import LogCosh as LogCosh
+from stepgraph.losses.regression import MeanAbsoluteError as MeanAbsoluteError
+from stepgraph.losses.regression import MeanAbsolutePercentageError as MeanAbsolutePercentageError
+from stepgraph.losses.regression import MeanSquaredError as MeanSquaredError
+from stepgraph.losses.regression import MeanSquaredLogarithmicError as MeanSquaredLogarithmicError
 from stepgraph.utils import snake_case
 
 CLASSES: tuple[type[Loss], ...] = (
@@ -95,16 +95,3 @@ def serialize(loss: Loss) -> dict[str, Any]:
 
 
 deserialize = get
-
-__all__ = [
-    *(cls.__name__ for cls in CLASSES),
-    "CLASSES",
-    "SHORT",
-    "TABLE",
-    "FunctionLoss",
-    "Loss",
-    "Reduction",
-    "deserialize",
-    "get",
-    "serialize",
-]

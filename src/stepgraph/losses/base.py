@@ -150,30 +150,25 @@ def producer(x: Tensor, kind: str) -> Tensor | None:
     return x.operation.inputs[0] if x.operation.type == kind else None
 
 
-def run_on_arrays(function: Callable[..., Any], *arrays: Any) -> Any:
-    """Evaluates a function of tensors on arrays, with no device's help."""
+def run_on_arrays(
+    function: Callable[..., Any], y_true: Any, y_pred: Any, sample_weight: Any = None
+) -> Any:
+    """Evaluates a loss or a metric on arrays, op by op.
+
+    Args:
+        function: of tensors; its attribute `sparse` says whether labels are class numbers.
+        y_true: labels.
+        y_pred: predictions; float64 ones are computed with in float64.
+        sample_weight: or None.
+    """
     graph = Graph("arrays")
-    tensors: list[Tensor | None] = []
-    for array in arrays:
-        if array is None:
-            tensors.append(None)
-            continue
-        value = np.asarray(array)
-        if value.dtype.kind in "iub" and (array is arrays[-1] or not tensors):
-            # Labels stay integers for losses that want numbers of classes, else they are values.
-            integers = getattr(function, "sparse", False) and not tensors
-            value = value.astype(np.int32 if integers else np.float32)
-        elif value.dtype.kind in "iub":
-            value = value.astype(np.float32)
-        tensors.append(
-            graph.constant(value.astype(_float(arrays)) if value.dtype.kind == "f" else value)
-        )
+    predictions = np.asarray(y_pred)
+    kind = "float64" if getattr(y_pred, "dtype", None) == np.float64 else "float32"
+    labels = np.asarray(y_true, "int32" if getattr(function, "sparse", False) else kind)
+    tensors = [graph.constant(labels), graph.constant(predictions.astype(kind))]
+    if sample_weight is not None:
+        tensors.append(graph.constant(np.asarray(sample_weight, kind)))
     made = function(*tensors)
     several = isinstance(made, list | tuple)
     results = graph.run({}, list(made) if several else [made], device="reference")
     return results if several else results[0]
-
-
-def _float(arrays: tuple[Any, ...]) -> str:
-    wide = any(getattr(a, "dtype", None) == np.float64 for a in arrays)
-    return "float64" if wide else "float32"

@@ -229,7 +229,7 @@ class SquaredHinge(Hinge):
 
 
 class CategoricalHinge(Loss):
-    """``max(largest wrong - right + 1, 0)`` for one-hot labels. Source: Keras ``CategoricalHinge``."""
+    """``max(largest wrong - right + 1, 0)``, labels one-hot. Source: Keras ``CategoricalHinge``."""
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """The loss of each sample."""

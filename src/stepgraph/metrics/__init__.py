@@ -12,30 +12,33 @@ from __future__ import annotations
 from typing import Any
 
 from stepgraph.configs import resolve
+from stepgraph.metrics.accuracy import Accuracy as Accuracy
+from stepgraph.metrics.accuracy import BinaryAccuracy as BinaryAccuracy
+from stepgraph.metrics.accuracy import CategoricalAccuracy as CategoricalAccuracy
+from stepgraph.metrics.accuracy import Precision as Precision
+from stepgraph.metrics.accuracy import Recall as Recall
+from stepgraph.metrics.accuracy import SparseCategoricalAccuracy as SparseCategoricalAccuracy
 from stepgraph.metrics.accuracy import (
-    Accuracy,
-    BinaryAccuracy,
-    CategoricalAccuracy,
-    Precision,
-    Recall,
-    SparseCategoricalAccuracy,
-    SparseTopKCategoricalAccuracy,
-    TopKCategoricalAccuracy,
+    SparseTopKCategoricalAccuracy as SparseTopKCategoricalAccuracy,
 )
-from stepgraph.metrics.base import FunctionMetric, Mean, MeanMetric, Metric
+from stepgraph.metrics.accuracy import TopKCategoricalAccuracy as TopKCategoricalAccuracy
+from stepgraph.metrics.base import FunctionMetric as FunctionMetric
+from stepgraph.metrics.base import Mean as Mean
+from stepgraph.metrics.base import MeanMetric as MeanMetric
+from stepgraph.metrics.base import Metric as Metric
+from stepgraph.metrics.regression import BinaryCrossentropy as BinaryCrossentropy
+from stepgraph.metrics.regression import CategoricalCrossentropy as CategoricalCrossentropy
+from stepgraph.metrics.regression import CosineSimilarity as CosineSimilarity
+from stepgraph.metrics.regression import Hinge as Hinge
+from stepgraph.metrics.regression import KLDivergence as KLDivergence
+from stepgraph.metrics.regression import LogCosh as LogCosh
+from stepgraph.metrics.regression import MeanAbsoluteError as MeanAbsoluteError
+from stepgraph.metrics.regression import MeanAbsolutePercentageError as MeanAbsolutePercentageError
+from stepgraph.metrics.regression import MeanSquaredError as MeanSquaredError
+from stepgraph.metrics.regression import MeanSquaredLogarithmicError as MeanSquaredLogarithmicError
+from stepgraph.metrics.regression import RootMeanSquaredError as RootMeanSquaredError
 from stepgraph.metrics.regression import (
-    BinaryCrossentropy,
-    CategoricalCrossentropy,
-    CosineSimilarity,
-    Hinge,
-    KLDivergence,
-    LogCosh,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredError,
-    MeanSquaredLogarithmicError,
-    RootMeanSquaredError,
-    SparseCategoricalCrossentropy,
+    SparseCategoricalCrossentropy as SparseCategoricalCrossentropy,
 )
 from stepgraph.utils import snake_case
 
@@ -129,17 +132,3 @@ def serialize(metric: Metric) -> dict[str, Any]:
 
 
 deserialize = get
-
-__all__ = [
-    *(cls.__name__ for cls in CLASSES),
-    "CLASSES",
-    "SHORT",
-    "TABLE",
-    "FunctionMetric",
-    "MeanMetric",
-    "Metric",
-    "deserialize",
-    "for_output",
-    "get",
-    "serialize",
-]

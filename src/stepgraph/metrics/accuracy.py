@@ -21,7 +21,7 @@ class Accuracy(MeanMetric):
 
 
 class BinaryAccuracy(MeanMetric):
-    """How often a prediction is on the label's side of a threshold. Source: Keras ``BinaryAccuracy``.
+    """How often a prediction is on the label's side of a threshold (Keras ``BinaryAccuracy``).
 
     Example:
         >>> metric = BinaryAccuracy()

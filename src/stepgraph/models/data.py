@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -240,7 +240,7 @@ class ArraySource:
         seed: of the orders.
     """
 
-    def __init__(self, batch: Batch, batch_size: int, shuffle: bool, seed: int) -> None:
+    def __init__(self, batch: Batch, batch_size: int, shuffle: bool = False, seed: int = 0) -> None:
         if batch_size < 1:
             raise DataError(describe("fit", f"batch_size={batch_size}", expected="1 or more"))
         self.batch, self.batch_size, self.shuffle, self.seed = batch, batch_size, shuffle, seed
@@ -352,7 +352,9 @@ def make_source(
     return BatchSource(x, prepare, shuffle, seed)
 
 
-def endless(source: Source, epoch: int, iteration: Any) -> Iterator[Batch]:
+def endless(
+    source: Source, epoch: int, iteration: Callable[[], int]
+) -> Generator[Batch, None, None]:
     """Passes of a source one after the other; ends only where there is no second pass.
 
     Args:

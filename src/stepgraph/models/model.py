@@ -56,7 +56,7 @@ class Model(Trainer):
             )
         super().__init__(name=name, **kwargs)
         self._structure = (inputs, outputs)
-        self._network = trace(inputs, outputs, self.name)
+        self._network: Network | None = trace(inputs, outputs, self.name)
         self.built = True
 
     # -- what it is ------------------------------------------------------------------------------
@@ -64,6 +64,7 @@ class Model(Trainer):
     @property
     def network(self) -> Network:
         """The calls of layers from inputs to outputs."""
+        assert self._network is not None
         return self._network
 
     def is_ready(self) -> bool:
@@ -135,10 +136,8 @@ class Model(Trainer):
 
     def sublayers(self) -> list[Layer]:
         """Its layers."""
-        return self.layers if self._has_network() else []
-
-    def _has_network(self) -> bool:
-        return "_network" in self.__dict__ and self.__dict__["_network"] is not None
+        # Asked for while the base class is still being made, too.
+        return self.layers if self.__dict__.get("_network") is not None else []
 
     def named_weights(self) -> Iterator[tuple[str, Weight]]:
         """Every weight with its path, layer by layer, those of models inside under their names."""
@@ -148,7 +147,7 @@ class Model(Trainer):
                 yield f"{prefix}{path}", weight
 
     @property
-    def trainable(self) -> bool:  # type: ignore[override]
+    def trainable(self) -> bool:
         """Whether training changes the weights; setting it sets it for all layers."""
         return bool(self.__dict__.get("_trainable", True))
 

@@ -1,4 +1,4 @@
-"""A model in one graph on one device: training, evaluation and prediction over the same variables."""
+"""A model in one graph on one device: training, evaluation and prediction share variables."""
 
 from __future__ import annotations
 

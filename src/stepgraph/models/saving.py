@@ -96,7 +96,7 @@ def load_model(
         )
     with _known(custom_objects):
         try:
-            model = deserialize_layer(about)
+            model: Any = deserialize_layer(about)
             _set_trainable(model, about["trainable"])
             settings = about.get("compile")
             if compile and settings is not None:

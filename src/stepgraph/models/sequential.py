@@ -44,7 +44,7 @@ class Sequential(Model):
         self._stack: list[Layer] = []
         self._start: KerasTensor | None = None
         self._end: Any = None
-        self._network: Network | None = None  # type: ignore[assignment]
+        self._network = None
         for layer in layers or ():
             self.add(layer)
 
@@ -61,7 +61,7 @@ class Sequential(Model):
                 )
             )
         self.reset_runtime()
-        self._network = None  # type: ignore[assignment]
+        self._network = None
         if isinstance(layer, InputLayer):
             if self._stack or self._start is not None:
                 raise GraphError(
@@ -88,7 +88,7 @@ class Sequential(Model):
         if not self._stack:
             raise GraphError(describe(f"model '{self.name}'", "has no layers"))
         self.reset_runtime()
-        self._network = None  # type: ignore[assignment]
+        self._network = None
         last = self._stack.pop()
         if self._start is not None:
             last.nodes.pop()

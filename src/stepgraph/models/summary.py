@@ -63,7 +63,7 @@ def summary(
     write("_" * width)
 
 
-def _listed(model: Model, expand: bool, level: int = 0) -> list[tuple[Layer, int]]:
+def _listed(model: Any, expand: bool, level: int = 0) -> list[tuple[Layer, int]]:
     found: list[tuple[Layer, int]] = []
     for layer in model.layers:
         found.append((layer, level))

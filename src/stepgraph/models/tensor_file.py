@@ -1,7 +1,7 @@
 """Named arrays in one file: the safetensors format, written so that a crash leaves no half of one.
 
-Eight bytes of header length, a JSON header, the arrays' bytes. Written here in plain NumPy because the
-front also runs where the format's own library does not.
+Eight bytes of header length, a JSON header, the arrays' bytes. Written here in plain NumPy because
+the front also runs where the format's own library does not.
 
 Source: https://huggingface.co/docs/safetensors.
 """

@@ -14,7 +14,15 @@ from stepgraph import optimizers
 from stepgraph.callbacks import Callback, CallbackList, History, ProgressLogger
 from stepgraph.errors import DataError, GraphError, NumericsError, describe
 from stepgraph.layers import KerasTensor, Layer
-from stepgraph.models.data import Batch, Preparer, Source, endless, hold_out, make_source
+from stepgraph.models.data import (
+    ArraySource,
+    Batch,
+    Preparer,
+    Source,
+    endless,
+    hold_out,
+    make_source,
+)
 from stepgraph.models.objective import Objective
 from stepgraph.models.runtime import Runtime
 from stepgraph.utils import next_seed
@@ -79,8 +87,9 @@ class Trainer(Layer):
                 suits the labels.
             loss_weights: factors of the losses of several outputs.
             weighted_metrics: metrics that see sample weights.
-            run_eagerly, steps_per_execution, jit_compile: taken for Keras's sake; a step is always
-                one compiled graph.
+            run_eagerly: taken for Keras's sake; a step is always one compiled graph.
+            steps_per_execution: likewise.
+            jit_compile: likewise.
             device: where to run; see ``stepgraph.devices()``.
             threads: how many; the device's choice without it.
             nonfinite: what to do when a loss is NaN or infinite: ``"error"``, ``"warn"`` or
@@ -175,12 +184,10 @@ class Trainer(Layer):
         )
         held: Source | None = None
         if validation_split:
-            if not hasattr(source, "batch"):
+            if not isinstance(source, ArraySource):
                 raise DataError(describe("fit", "validation_split needs arrays"))
             source.batch, rest = hold_out(source.batch, validation_split)
-            held = make_source(
-                lambda *_: rest, rest.x, batch_size=validation_batch_size or batch_size
-            )  # type: ignore[arg-type]
+            held = ArraySource(rest, validation_batch_size or batch_size or 32)
         elif validation_data is not None:
             held = self._validation(validation_data, validation_batch_size or batch_size)
         steps = _steps(steps_per_epoch) or source.steps
@@ -218,7 +225,7 @@ class Trainer(Layer):
                     break
         finally:
             # A data set's prefetching thread must not outlive an error.
-            passes.close()  # type: ignore[attr-defined]
+            passes.close()
         watch.on_train_end(logs)
         return watch.history
 
@@ -230,26 +237,22 @@ class Trainer(Layer):
         assert objective is not None
         objective.reset()
         done = 0
-        try:
-            while steps is None or done < steps:
-                batch = next(batches, None)
-                if batch is None:
-                    if steps is not None and done:
-                        warnings.warn(
-                            f"fit: the data ended after {done} of {steps} steps of an epoch",
-                            stacklevel=3,
-                        )
-                    break
-                watch.on_train_batch_begin(done)
-                objective.add(self._train_step(runtime, batch), batch.size)
-                if watch.wants_batches:
-                    watch.on_train_batch_end(done, objective.logs())
-                done += 1
-                if self.stop_training:
-                    break
-        finally:
-            if steps is None or done >= steps:
-                pass
+        while steps is None or done < steps:
+            batch = next(batches, None)
+            if batch is None:
+                if steps is not None and done:
+                    warnings.warn(
+                        f"fit: the data ended after {done} of {steps} steps of an epoch",
+                        stacklevel=3,
+                    )
+                break
+            watch.on_train_batch_begin(done)
+            objective.add(self._train_step(runtime, batch), batch.size)
+            if watch.wants_batches:
+                watch.on_train_batch_end(done, objective.logs())
+            done += 1
+            if self.stop_training:
+                break
         return done
 
     def _train_step(self, runtime: Runtime, batch: Batch) -> list[NDArray[Any]]:
@@ -293,7 +296,10 @@ class Trainer(Layer):
         """Loss and metrics without training.
 
         Args:
-            x, y, batch_size, sample_weight: as for `fit`.
+            x: as for `fit`.
+            y: as for `fit`.
+            batch_size: samples per run, for arrays; 32 without it.
+            sample_weight: one weight per sample.
             verbose: 1 writes a line at the end.
             steps: batches to use; all without it.
             callbacks: a list of `stepgraph.callbacks`.
@@ -399,7 +405,10 @@ class Trainer(Layer):
         """One training step.
 
         Args:
-            x, y, sample_weight, class_weight: as for `fit`, of one batch.
+            x: inputs, as for `fit`, of one batch.
+            y: labels.
+            sample_weight: one weight per sample.
+            class_weight: class number to weight of its samples.
             reset_metrics: whether the figures returned are of this batch alone.
             return_dict: whether to return a dictionary by name.
 

@@ -49,7 +49,8 @@ class Optimizer(Configurable):
             raise ValueError(
                 describe(
                     type(self).__name__,
-                    f"clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}",
+                    f"clipnorm={clipnorm}, clipvalue={clipvalue}, "
+                    f"global_clipnorm={global_clipnorm}",
                     expected="one of them at most, above 0",
                 )
             )
@@ -114,7 +115,7 @@ class Optimizer(Configurable):
             self._make("learning_rate", np.asarray(self._rate, np.float32))
         for path, weight in weights:
             for slot in self.slots():
-                self._make(f"{slot}/{path}", np.zeros(weight.shape, weight.dtype.numpy))
+                self._make(f"{slot}/{path}", np.zeros_like(weight.initial))
         if isinstance(self._rate, float):
             # Not through float32, for devices that compute in float64.
             self._write("learning_rate", np.float64(self._rate))
