@@ -43,7 +43,7 @@ def test_cross_entropy(problem, reduction):
 
 
 def test_logits_between_products():
-    """Logits and their gradient lie in panels next to dense layers; many tasks share a row block."""
+    """Logits and their gradient lie in panels next to dense layers; there are several tasks."""
     rng = np.random.default_rng(3)
     x = rng.standard_normal((300, 24)).astype("float32")
     labels = np.eye(17, dtype="float32")[rng.integers(0, 17, 300)]

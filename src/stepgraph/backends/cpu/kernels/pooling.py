@@ -156,7 +156,8 @@ class _Emission:
     def _wins(self, seen: Value, best: Value) -> Value:
         """Greater than the best so far, or the first NaN."""
         b = self.f.builder
-        return Value(self.f, b.fcmp_unordered(">", seen.ir, best.ir)) & (best == best)
+        ahead = Value(self.f, b.fcmp_unordered(">", seen.ir, best.ir))
+        return ahead & (best == best)
 
     def _count(self, window: _Window) -> Value:
         if self.spec.count_padding:
@@ -178,7 +179,8 @@ class _Emission:
             place.set(f.select(wins, f.splat(tap, LANES), place.get()))
 
         self._taps(window, whole, visit)
-        return place.get()  # type: ignore[no-any-return]
+        winner: Value = place.get()
+        return winner
 
     def _forward(self, number: Value, window: _Window, whole: Value) -> None:
         f, kind, x = self.f, self.spec.kind, self.at["x"]

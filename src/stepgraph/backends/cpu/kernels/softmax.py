@@ -1,4 +1,4 @@
-"""Softmax and its cross entropy: several passes over one row while it lies in the first-level cache.
+"""Softmax and its cross entropy: several passes over one row while it is in the first-level cache.
 
 A *line* is what is normalised together. Along the last axis it is a row, 16 neighbours at a time,
 in rows or in panels. Along another axis 16 lines that lie side by side are computed at once, one in

@@ -4,8 +4,9 @@ from stepgraph.backends.cpu.lowering import (
     convolution,
     matrix_multiplication,
     pooling,
+    random,
     softmax,
     tensor_shape,
 )
 
-FAMILIES = (convolution, matrix_multiplication, pooling, softmax, tensor_shape)
+FAMILIES = (convolution, matrix_multiplication, pooling, random, softmax, tensor_shape)
