@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from stepgraph.backends.cpu.fusion import Fusion, Group, count, read_by
-from stepgraph.backends.cpu.kernels.nest import NestSpec, Operand, build_nest
-from stepgraph.backends.cpu.kernels.scalar_ops import emitter
+from stepgraph.backends.cpu.fusion import Fusion, Group, read_by
+from stepgraph.backends.cpu.kinds import kind_of
+from stepgraph.backends.cpu.layout_choice import Layouts
 from stepgraph.backends.cpu.layouts import PANELS, ROWS, Layout
-from stepgraph.backends.cpu.nests import REDUCTIONS, lower_group, supported_axes
-from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep, PythonStep, Step
-from stepgraph.backends.cpu.registry import LOWERINGS, PREFERENCES, UPDATING
-from stepgraph.backends.cpu.walks import collapse, place, walk
+from stepgraph.backends.cpu.nests import copy_step, lower_group
+from stepgraph.backends.cpu.plan import Buffer, PythonStep, Step
+from stepgraph.backends.cpu.registry import LOWERINGS, UPDATING
+from stepgraph.backends.cpu.schedule import descents_in_gradients, schedule
 from stepgraph.compiler.program import Program
 from stepgraph.graph.definition import Array
 from stepgraph.graph.dtypes import DType
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import known_shape
 from stepgraph.graph.tensor import Tensor
+
 
 class Lowering:
     """What lowerings use: values in the layout they need, results, scratch, steps.
@@ -48,33 +47,27 @@ class Lowering:
         self.feeds: dict[str, Buffer] = {}
         self._state = state
         self._buffers: dict[Tensor, dict[Layout, Buffer]] = {}
-        self._in_place: dict[Tensor, str] = {}
         self._variable_of = {t: n for n, t in program.variables.items()}
         operations = program.operations()
+        folds = not {"fold_updates", "in_place", "layout"} & set(disable)
         self.fusion = Fusion(
             operations,
             kind_of,
             program.results(),
             enabled="fuse" not in disable,
-            absorbed=self._updates_of_gradients(operations, disable),
+            absorbed=descents_in_gradients(program, operations) if folds else {},
         )
-        self.layouts = Layouts(
-            operations,
-            self.fusion.kind if "layout" not in disable else dict.fromkeys(operations, ""),
-        )
-        if "layout" in disable:
-            self.layouts.of.clear()
-        self._allow_in_place = "in_place" not in disable
-        self._run()
+        laid_out = operations if "layout" not in disable else []
+        self.layouts = Layouts(laid_out, self.fusion.kind)
+        groups, self._in_place = schedule(program, self.fusion, "in_place" not in disable)
+        self._run(groups)
 
-    # -- order ---------------------------------------------------------------------------------
-
-    def _run(self) -> None:
+    def _run(self, groups: Sequence[Group]) -> None:
         for name, tensor in self.program.feeds.items():
             shape = known_shape(tensor.shape)
             self.feeds[name] = Buffer(shape, tensor.dtype, ROWS, name, "feed")
             self._buffers[tensor] = {ROWS: self.feeds[name]}
-        for group in self._ordered():
+        for group in groups:
             if not group.is_heavy:
                 lower_group(self, group)
                 continue
@@ -84,9 +77,8 @@ class Lowering:
 
     def _lower_heavy(self, group: Group) -> None:
         op, *updates = group.operations
-        if updates and group.updates:
-            if UPDATING[op.type].lower(self, group):
-                return
+        if group.updates and updates and UPDATING[op.type].lower(self, group):
+            return
         lowering = LOWERINGS.get(op.type)
         if lowering is None or not lowering(self, op):
             self._fallback(op)
@@ -171,9 +163,13 @@ class Lowering:
 
     def alias(self, tensor: Tensor, buffer: Buffer) -> None:
         """Makes a buffer that exists a result as well: a view of other shape, same memory."""
-        view = Buffer(
-            known_shape(tensor.shape), tensor.dtype, buffer.layout, tensor.name, "view", base=buffer
-        )
+        shape = known_shape(tensor.shape)
+        if buffer.root.kind == "state" and buffer.root.name in self.program.updates:
+            # The variable may be overwritten before the view is read.
+            view = Buffer(shape, tensor.dtype, buffer.layout, tensor.name)
+            self.add(PythonStep("keep old value", [buffer], [view], function=list))
+        else:
+            view = Buffer(shape, tensor.dtype, buffer.layout, tensor.name, "view", base=buffer)
         self._buffers.setdefault(tensor, {})[buffer.layout] = view
 
     def scratch(self, shape: tuple[int, ...], dtype: DType, name: str) -> Buffer:
@@ -208,7 +204,7 @@ class Lowering:
         pair = {source.layout, layout}
         native = source.dtype.name in ("float32", "int32", "int64", "bool")
         if pair == {ROWS, PANELS} and native and source.count and source.shape:
-            self.copy(source, target)
+            self.add(copy_step(source, target))
         else:
             self.add(PythonStep(f"convert to {layout}", [source], [target], function=list))
         return target

@@ -373,6 +373,43 @@ def _sum_target(
     return target, None if exact else result
 
 
+def copy_step(source: Buffer, target: Buffer) -> KernelStep:
+    """A copy between rows and panels; lanes past the last channel of panels become zeros."""
+    shape = source.shape
+    walks = [walk(shape, shape, b.layout) for b in (source, target)]
+    sizes, _ = collapse(list(shape[:-1]), walks, set())
+    grid = place(sizes, shape[-1], set(), False, True)
+    block = max(1, min(grid.mid, BLOCK))
+    blocks = -(-grid.mid // block)
+    arguments: dict[str, Any] = {
+        "rows": grid.rows,
+        "mid": grid.mid,
+        "row_block": grid.rows,
+        "mid_block": block,
+        "row_blocks": 1,
+        "mid_blocks": blocks,
+        **{f"outer{k}": size for k, size in enumerate(grid.outer)},
+    }
+    if grid.masked:
+        arguments["lanes"] = grid.lanes
+    dtype = source.dtype.name
+    read, written = (
+        _operand(Moved(buffer, w), dtype, grid, label, arguments)
+        for label, buffer, w in zip(("in0", "out0"), (source, target), walks, strict=True)
+    )
+    zeros = target.layout is PANELS
+    spec = NestSpec((read,), (), ((0, written),), (), "", grid.masked, grid.chunk, zeros)
+    return KernelStep(
+        f"{source.layout} to {target.layout}",
+        [source],
+        [target],
+        source=KernelSource(("nest", spec), lambda: build_nest(spec)),
+        kernel="nest",
+        arguments=arguments,
+        tasks=int(np.prod(grid.outer, dtype=np.int64)) * blocks,
+    )
+
+
 def _finish(ctx: Lowering, partial: Buffer, final: Buffer, kind: str, blocks: int) -> None:
     """Combines the blocks' partial results."""
     _, free, lanes = partial.shape

@@ -10,7 +10,8 @@ from stepgraph.graph.operation import Operation
 
 if TYPE_CHECKING:
     from stepgraph.backends.cpu.fusion import Group
-    from stepgraph.backends.cpu.lower import Layouts, Lowering
+    from stepgraph.backends.cpu.layout_choice import Layouts
+    from stepgraph.backends.cpu.lower import Lowering
 
 Lowerer = Callable[["Lowering", Operation], bool]
 Preference = Callable[["Layouts", Operation], None]

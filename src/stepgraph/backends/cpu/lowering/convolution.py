@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from stepgraph.backends.cpu.fusion import Group
 from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS, Layout
-from stepgraph.backends.cpu.lower import Layouts, Lowering
+from stepgraph.backends.cpu.layout_choice import Layouts
+from stepgraph.backends.cpu.lower import Lowering
 from stepgraph.backends.cpu.native.geometry import Convolution
 from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep, Scaled
 from stepgraph.backends.cpu.registry import UPDATING, Updating, lowers, prefers

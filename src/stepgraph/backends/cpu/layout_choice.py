@@ -1,0 +1,43 @@
+"""Which layout each tensor is made in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stepgraph.backends.cpu.layouts import ROWS, Layout
+from stepgraph.backends.cpu.registry import PREFERENCES
+from stepgraph.graph.operation import Operation
+from stepgraph.graph.tensor import Tensor
+
+
+class Layouts:
+    """The layout of every tensor, decided before anything is lowered.
+
+    Attributes:
+        of: tensor to layout.
+    """
+
+    def __init__(self, operations: Sequence[Operation], kinds: dict[Operation, str]) -> None:
+        self.of: dict[Tensor, Layout] = {}
+        for op in operations:
+            if op.type in PREFERENCES:
+                PREFERENCES[op.type](self, op)
+        for _ in range(2):  # the second turn reaches optimizer slots through what the first decided
+            for op in operations:
+                if kinds[op] == "map":
+                    self._spread(op)
+
+    def _spread(self, op: Operation) -> None:
+        """Results of elementwise ops, and variables beside them, follow the laid-out operand."""
+        same = [t for t in op.inputs if t.shape == op.output.shape]
+        chosen = next((self.of[t] for t in [op.output, *same] if t in self.of), None)
+        if chosen is None or chosen is ROWS:
+            return
+        self.of.setdefault(op.output, chosen)
+        for tensor in same:
+            if tensor.operation.type == "variable":
+                self.of.setdefault(tensor, chosen)
+
+    def get(self, tensor: Tensor) -> Layout:
+        """The layout a tensor is made in."""
+        return self.of.get(tensor, ROWS)
