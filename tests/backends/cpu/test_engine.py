@@ -193,3 +193,19 @@ def test_a_target_shows_the_value_from_the_start_of_the_run():
     np.testing.assert_array_equal(first, [1.0, 2.0])
     np.testing.assert_array_equal(times_ten, [10.0, 20.0])
     np.testing.assert_array_equal(graph.get_value(v), [2.0, 3.0])
+
+
+def test_reading_weights_first_does_not_slow_training_down():
+    graph = sg.Graph()
+    x = graph.placeholder((4, 32), name="x")
+    w = graph.variable(np.ones((32, 16), "float32"), name="w")
+    look = graph.compile([], [w])
+    look.run()
+    loss = graph.mean(graph.square(x @ w), keep_dims=False)
+    gradient = graph.gradients(of=loss, with_=[w])[w]
+    update = graph.assign(w, graph.stochastic_gradient_descent(0.1, w, gradient))
+    step = graph.compile([x], [loss], [update])
+    assert "w:weights" in step.describe()
+    step.run({x: np.ones((4, 32), "float32")})
+    np.testing.assert_array_equal(look.run()[0], graph.get_value(w))
+    assert not np.array_equal(graph.get_value(w), w.initial)

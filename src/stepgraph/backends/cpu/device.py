@@ -63,17 +63,23 @@ class CpuRunner:
     ) -> None:
         self.program = program
         self._pool = pool
-        lowering = Lowering(program, state.buffer, disable, pool.threads)
+        self._state = state
+        self._disable = disable
+        self._build()
+
+    def _build(self) -> None:
+        """Lowers the program, plans its memory, lays out its launches."""
+        share = "share_memory" not in self._disable
+        lowering = Lowering(self.program, self._state.buffer, self._disable, self._pool.threads)
         self.steps: list[Step] = lowering.steps
-        self._feeds = lowering.feeds
         self._targets = lowering.targets
-        self.arena = Arena(
-            self.steps,
-            [*self._feeds.values(), *self._targets],
-            share="share_memory" not in disable,
-        )
+        kept = [*lowering.feeds.values(), *lowering.targets]
+        self.arena = Arena(self.steps, kept, share=share)
+        self._places = [(n, b.elements.reshape(b.shape)) for n, b in lowering.feeds.items()]
+        self._results = [b.elements.reshape(b.shape) for b in lowering.targets]
         self._scaled: list[tuple[int, tuple[int], int]] = []
         self._native = self._load()
+        self._version = self._state.version
 
     def _load(self) -> NativeProgram:
         native = NativeProgram()
@@ -119,16 +125,19 @@ class CpuRunner:
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Runs once."""
-        for name, buffer in self._feeds.items():
-            value = feeds[name]
-            buffer.flat()[: buffer.count] = value.reshape(-1)
+        if self._version != self._state.version:
+            self._build()
+        self._feed(feeds)
         self._pool.run(self._native)
-        return [b.flat()[: b.count].reshape(b.shape).copy() for b in self._targets]
+        return [rows.copy() for rows in self._results]
+
+    def _feed(self, feeds: Mapping[str, Array]) -> None:
+        for name, place in self._places:
+            place[...] = feeds[name]
 
     def profile(self, feeds: Mapping[str, Array]) -> list[tuple[Step, float]]:
         """Runs once, step by step: each step with the seconds it took."""
-        for name, buffer in self._feeds.items():
-            buffer.flat()[: buffer.count] = feeds[name].reshape(-1)
+        self._feed(feeds)
         times = self._pool.profile(self._native)
         return [(step, seconds) for step, (_, seconds) in zip(self.steps, times, strict=True)]
 

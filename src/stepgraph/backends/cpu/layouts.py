@@ -14,6 +14,7 @@ Lanes past the last channel hold zeros, always: products and sums over channels 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,12 +31,12 @@ def panels_of(channels: int) -> int:
 
 
 def _rows_count(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
+    return math.prod(shape)
 
 
 def _split(shape: tuple[int, ...]) -> tuple[int, int]:
     """Rows and channels."""
-    return int(np.prod(shape[:-1], dtype=np.int64)), shape[-1]
+    return math.prod(shape[:-1]), shape[-1]
 
 
 def _pad(array: Array, axis: int, size: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +42,7 @@ class Buffer:
         """The buffer whose memory this is."""
         return self.base.root if self.base is not None else self
 
-    @property
+    @functools.cached_property
     def count(self) -> int:
         """Elements stored."""
         return self.layout.count(self.shape)
@@ -56,6 +57,11 @@ class Buffer:
         storage = self.root.storage
         assert storage is not None, self.name
         return storage
+
+    @functools.cached_property
+    def elements(self) -> Array:
+        """The elements stored, without the room behind them; once memory is planned."""
+        return self.flat()[: self.count]
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.dtype} {self.shape} {self.layout}>"
@@ -109,12 +115,11 @@ class PythonStep(Step):
     def run(self) -> None:
         """Unpacks the inputs, computes, packs the outputs."""
         assert self.function is not None
-        inputs = [b.layout.unpack(b.flat()[: b.count], b.shape) for b in self.reads]
+        inputs = [b.layout.unpack(b.elements, b.shape) for b in self.reads]
         with np.errstate(all="ignore"):
             outputs = self.function(inputs)
         for buffer, value in zip(self.writes, outputs, strict=True):
-            packed = buffer.layout.pack(np.asarray(value, buffer.dtype.numpy))
-            buffer.flat()[: buffer.count] = packed
+            buffer.elements[...] = buffer.layout.pack(np.asarray(value, buffer.dtype.numpy))
 
 
 @dataclass(frozen=True)

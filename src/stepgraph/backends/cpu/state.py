@@ -26,9 +26,15 @@ class CpuState:
         self._variables = variables
         self._buffers: dict[str, Buffer] = {}
         self._pending: dict[str, Array] = {}
+        self.version = 0
 
     def buffer(self, name: str, layout: Layout, shape: tuple[int, ...], dtype: DType) -> Buffer:
         """The variable's memory; in `layout` if it is used for the first time."""
+        present = self._buffers.get(name)
+        if present is not None and present.layout is ROWS and layout is not ROWS:
+            self._pending[name] = self.read(name)
+            del self._buffers[name]
+            self.version += 1
         if name not in self._buffers:
             buffer = Buffer(shape, dtype, layout, name, "state")
             raw = np.zeros(buffer.nbytes + 64, np.uint8)
