@@ -47,6 +47,7 @@ class Lowering:
         self.feeds: dict[str, Buffer] = {}
         self._state = state
         self._buffers: dict[Tensor, dict[Layout, Buffer]] = {}
+        self._variables: dict[str, Buffer] = {}
         self._variable_of = {t: n for n, t in program.variables.items()}
         operations = program.operations()
         folds = not {"fold_updates", "in_place", "layout"} & set(disable)
@@ -129,10 +130,7 @@ class Lowering:
         if made:
             return made
         if tensor in self._variable_of:
-            name = self._variable_of[tensor]
-            buffer = self._state(
-                name, self.layouts.get(tensor), known_shape(tensor.shape), tensor.dtype
-            )
+            buffer = self._variable(self._variable_of[tensor], tensor)
             self._buffers[tensor] = {buffer.layout: buffer}
         elif tensor.operation.type == "constant":
             value = tensor.operation.attributes["value"]
@@ -143,12 +141,25 @@ class Lowering:
             raise AssertionError(f"{tensor.name} is read before it is made")
         return self._buffers[tensor]
 
+    def _variable(self, name: str, tensor: Tensor) -> Buffer:
+        """A variable's memory, in the layout that its use in this program prefers.
+
+        Args:
+            name: the variable's.
+            tensor: its value at the start of the run, or the one it gets.
+        """
+        if name not in self._variables:
+            layout = self.layouts.get(self.program.variables.get(name, tensor))
+            shape = known_shape(tensor.shape)
+            self._variables[name] = self._state(name, layout, shape, tensor.dtype)
+        return self._variables[name]
+
     def output(self, tensor: Tensor, layout: Layout) -> Buffer:
         """A new buffer for a result; the variable's own where it is updated in place."""
         shape = known_shape(tensor.shape)
         name = self._in_place.get(tensor)
         if name is not None:
-            buffer = self._state(name, layout, shape, tensor.dtype)
+            buffer = self._variable(name, tensor)
             if buffer.layout is not layout:
                 del self._in_place[tensor]
                 buffer = Buffer(shape, tensor.dtype, layout, tensor.name)
@@ -254,9 +265,7 @@ class Lowering:
         for name, tensor in self.program.updates.items():
             if self._in_place.get(tensor) == name:
                 continue
-            shape = known_shape(tensor.shape)
-            layout = self.layouts.get(self.program.variables.get(name, tensor))
-            pending.append((self._state(name, layout, shape, tensor.dtype), tensor))
+            pending.append((self._variable(name, tensor), tensor))
         # All values are made in the variables' layouts first: one may be another's old value.
         sources = [self.value(tensor, target.layout) for target, tensor in pending]
         staged = []
