@@ -1,0 +1,41 @@
+"""Which device a command uses."""
+
+from __future__ import annotations
+
+from stepgraph.backends.base import get_device
+from stepgraph.errors import UnsupportedError
+
+# Tried in this order when none is named.
+PREFERRED = ("cpu", "reference")
+
+
+def choose(name: str | None) -> tuple[str, str | None]:
+    """Finds the device to use.
+
+    Args:
+        name: what the user named; None to take the first of `PREFERRED` that works.
+
+    Returns:
+        Its name, and a remark if it is not the one to be expected.
+
+    Raises:
+        UnsupportedError: the named one cannot be used; it is never replaced by another.
+    """
+    if name is not None:
+        get_device(name)
+        return name, None
+    first = PREFERRED[0]
+    reason = ""
+    for candidate in PREFERRED:
+        try:
+            get_device(candidate)
+        except UnsupportedError as error:
+            reason = reason or str(error).splitlines()[0]
+            continue
+        if candidate == first:
+            return candidate, None
+        return candidate, (
+            f"{reason}\n  going on with device '{candidate}', which computes op by op and is very "
+            "slow; it is meant for checking"
+        )
+    raise UnsupportedError(reason)
