@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgraph.errors import CheckpointError, UnsupportedError, describe, nearest
+from stepgraph.errors import GraphError, UnsupportedError, describe, nearest
 from stepgraph.graph.dtypes import DType
 from stepgraph.utils import CUSTOM_OBJECTS
 
@@ -82,7 +82,7 @@ def resolve(what: str, identifier: Any, table: Mapping[str, Any], **given: Any) 
         **given: arguments for a class named by a string.
 
     Raises:
-        CheckpointError: a config names a class that nobody knows.
+        GraphError: a config names a class that nobody knows.
         ValueError: the name is unknown.
     """
     if isinstance(identifier, Mapping):
@@ -98,7 +98,7 @@ def lookup(what: str, name: str, table: Mapping[str, Any]) -> Any:
     """The entry of that name, the user's registered ones included."""
     found = CUSTOM_OBJECTS.get(name, table.get(name))
     if found is None:
-        raise CheckpointError(
+        raise GraphError(
             describe(
                 what,
                 f"no {what} '{name}'",

@@ -1,4 +1,4 @@
-"""What the tests of layers share: running one layer by itself, and the checks every layer must pass."""
+"""What the tests of layers share: running one by itself, and the checks each must pass."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def test_embedding(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(found[0], layer.get_weights()[0][[3, 0]])
 
 
-# -- numbers against PyTorch -----------------------------------------------------------------------
+# -- numbers against PyTorch ----------------------------------------------------------------------
 
 
 def compare(
@@ -388,7 +388,7 @@ def test_poolings_and_activations(torch: ModuleType, rng: np.random.Generator) -
         compare(torch, layer, [x], oracle, rng)
 
 
-# -- mistakes ---------------------------------------------------------------------------------------
+# -- mistakes -------------------------------------------------------------------------------------
 
 
 def test_wrong_rank_names_layer_and_way_out() -> None:
@@ -417,7 +417,7 @@ def test_other_mistakes() -> None:
         layers.Dense(3, bias=False)
     with pytest.raises(ValueError, match="padding='full'"):
         layers.Conv2D(3, 3, padding="full")
-    with pytest.raises(ValueError, match="rate=1.0"):
+    with pytest.raises(ValueError, match=r"rate=1\.0"):
         layers.Dropout(1.0)
     with pytest.raises(GraphError, match="was called with ndarray"):
         layers.Dense(3)(np.zeros((2, 3), "float32"))

@@ -117,8 +117,8 @@ class CallbackList:
         found = [item for item in items if isinstance(item, History)]
         self.history = found[0] if found else History()
         if not found:
-            # Before the others, which may look at the model's history.
-            items.insert(0, self.history)
+            # After the others, which may add figures.
+            items.append(self.history)
         self._listeners: dict[str, list[Any]] = {name: [] for name in _HOOKS}
         for item in items:
             item.set_params(params)

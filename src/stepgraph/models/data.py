@@ -275,7 +275,6 @@ class BatchSource:
         # Data sets of ours can be read from any epoch on, so a resumed training goes on exactly.
         self.addressed = hasattr(data, "stream") and hasattr(data, "steps_per_epoch")
         self.once = not self.indexed and not self.addressed and iter(data) is data
-        self._passes = 0
 
     @property
     def steps(self) -> int | None:
@@ -300,11 +299,13 @@ class BatchSource:
                 if self.shuffle
                 else np.arange(count)
             )
-            for index in order:
-                yield self.data[int(index)]
             finish = getattr(self.data, "on_epoch_end", None)
-            if finish:
-                finish()
+            for position, index in enumerate(order, 1):
+                item = self.data[int(index)]
+                # Before the last batch is handed out: nobody may ask for a further one.
+                if position == count and finish:
+                    finish()
+                yield item
         else:
             yield from iter(self.data)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -251,11 +252,34 @@ def set_weight_arrays(
     own: dict[Any, str] = {}
     for path, weight in model.named_weights():
         own.setdefault(weight, path)
+    arrays = _renumbered(own, arrays)
     if not skip_mismatch:
         _refuse_misfits(what, {path: weight.shape for weight, path in own.items()}, arrays)
     for weight, path in own.items():
         if path in arrays and arrays[path].shape == weight.shape:
             weight.assign(arrays[path])
+
+
+def _renumbered(
+    own: Mapping[Any, str], arrays: Mapping[str, NDArray[Any]]
+) -> Mapping[str, NDArray[Any]]:
+    """The arrays under the model's own names, where only the counted numbers differ.
+
+    A second model of one process has ``dense_2`` where the first had ``dense``. If the names
+    without numbers, and all shapes, agree one by one, the order says which is which.
+    """
+
+    def bare(path: str) -> str:
+        return re.sub(r"_\d+(?=/|$)", "", path)
+
+    if set(own.values()) == set(arrays) or len(own) != len(arrays):
+        return arrays
+    pairs = list(zip(own.items(), arrays.items(), strict=True))
+    alike = all(
+        bare(path) == bare(name) and weight.shape == array.shape
+        for (weight, path), (name, array) in pairs
+    )
+    return {path: array for (_, path), (_, array) in pairs} if alike else arrays
 
 
 def _refuse_misfits(

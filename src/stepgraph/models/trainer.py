@@ -203,10 +203,10 @@ class Trainer(Layer):
             for epoch in range(initial_epoch, epochs):
                 watch.on_epoch_begin(epoch)
                 if steps_per_epoch is None and not getattr(source, "once", False):
-                    batches = source.batches(epoch, self.steps_trained)
+                    batches, limit = source.batches(epoch, self.steps_trained), None
                 else:
-                    batches = passes
-                done = self._train_epoch(runtime, batches, steps, watch)
+                    batches, limit = passes, _steps(steps_per_epoch)
+                done = self._train_epoch(runtime, batches, limit, watch)
                 if not done:
                     if epoch == initial_epoch:
                         raise DataError(describe("fit", "the data gave no batch"))
