@@ -3,11 +3,11 @@
 import importlib as _importlib
 from typing import Any as _Any
 
-from stepgraph.backends.base import Executable as Executable
-from stepgraph.backends.base import ExecutionDescriptor as ExecutionDescriptor
-from stepgraph.backends.base import compile_graph as _compile_graph
 from stepgraph.backends.base import devices as devices
-from stepgraph.backends.base import state_of as _state_of
+from stepgraph.backends.executable import Executable as Executable
+from stepgraph.backends.executable import ExecutionDescriptor as ExecutionDescriptor
+from stepgraph.backends.executable import compile_graph as _compile_graph
+from stepgraph.backends.executable import state_of as _state_of
 from stepgraph.graph import Graph as Graph
 from stepgraph.graph import Operation as Operation
 from stepgraph.graph import Tensor as Tensor

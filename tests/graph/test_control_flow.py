@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import stepgraph as sg
-from stepgraph.backends.base import _steering
+from stepgraph.backends.executable import _steering
 from stepgraph.compiler.pipeline import compile_program
 from stepgraph.errors import GraphError, ShapeError
 from tests.graph.numeric import check

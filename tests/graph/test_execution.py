@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import stepgraph as sg
-from stepgraph.backends.base import ExecutionDescriptor
+from stepgraph.backends.executable import ExecutionDescriptor
 from stepgraph.errors import FeedError, GraphError, ShapeError, UnsupportedError
 
 

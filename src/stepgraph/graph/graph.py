@@ -39,7 +39,7 @@ from stepgraph.graph.ops.top_k import TopKOps
 from stepgraph.graph.tensor import Tensor, Variable
 
 if TYPE_CHECKING:
-    from stepgraph.backends.base import Executable
+    from stepgraph.backends.executable import Executable
 
 # Set by the backends when the package is imported: a graph knows no device itself.
 _compile_hook: Callable[..., Any] | None = None

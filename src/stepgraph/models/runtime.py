@@ -16,7 +16,7 @@ from stepgraph.models.objective import Objective
 from stepgraph.optimizers import Optimizer
 
 if TYPE_CHECKING:
-    from stepgraph.backends.base import Executable
+    from stepgraph.backends.executable import Executable
     from stepgraph.models.model import Model
 
 # The graph's own variable that random operations count steps with.
@@ -135,7 +135,8 @@ class Runtime:
             self.labels.append(label)
         if self.optimizer is not None:
             named = [(self.paths[w], self.variables[w]) for w in self._trained]
-            self.optimizer.build(graph, named, self.device)
+            owners = {self.paths[weight]: weight for weight in self._trained}
+            self.optimizer.build(graph, named, self.device, owners)
         self.step("train", (False,) * len(objective.outputs))
 
     def step(self, kind: str, weighted: tuple[bool, ...] = ()) -> Step:

@@ -1,0 +1,359 @@
+"""What a user holds: a graph compiled for a device, checked at every border."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stepgraph.backends.base import Runner, State, get_device
+from stepgraph.compiler.capture import live_operations
+from stepgraph.errors import FeedError, GraphError, ShapeError, describe
+from stepgraph.graph.definition import Array
+from stepgraph.graph.graph import Graph
+from stepgraph.graph.operation import Operation
+from stepgraph.graph.shapes import (
+    Shape,
+    as_shape,
+    element_count,
+    format_shape,
+    is_known,
+    same_shape,
+)
+from stepgraph.graph.tensor import Tensor
+
+
+@dataclass
+class ExecutionDescriptor:
+    """How an asynchronous run reports.
+
+    Attributes:
+        completion_handler: called once, on another thread, as ``handler(results, error)``: a list
+            of arrays and None, or None and the exception.
+        wait_until_completed: whether `Executable.run_async` returns only after the handler did.
+
+    Source: ``MPSGraphExecutionDescriptor``.
+    """
+
+    completion_handler: Callable[[list[Array] | None, BaseException | None], object] | None = None
+    wait_until_completed: bool = False
+
+
+class Executable:
+    """A graph compiled for one device and one set of feeds and targets.
+
+    It shares the values of the graph's variables with every other executable of that graph on that
+    device. Sizes not known at compile time, and booleans that steer an `if_`, are learnt from the
+    values fed; each combination is compiled once and kept.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        feeds: Mapping[Tensor, Shape],
+        targets: Sequence[Tensor],
+        operations: Sequence[Operation],
+        device: str,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.device = device
+        self.targets = list(targets)
+        self._graph = graph
+        self._feeds = dict(feeds)
+        self._by_name = {t.name: t for t in feeds}
+        self._operations = list(operations)
+        self._options = dict(options)
+        self._live = live_operations(targets, operations)
+        self._steering = _steering(self._live, feeds)
+        self._needed = {op.output for op in self._live if op.type == "placeholder"}
+        self._runners: dict[Any, Runner] = {}
+        self._device, self._variant = get_device(device)
+        self._state = state_of(graph, device)
+        self._lock: threading.RLock = _locks(graph, device)
+        if all(is_known(s) for s in feeds.values()) and not self._steering:
+            self._runner({}, dict(self._feeds))
+
+    def run(self, feeds: Mapping[Tensor, Any] | None = None) -> list[Array]:
+        """Runs once and returns the targets' values, in their order.
+
+        Args:
+            feeds: a value for each placeholder, of its shape and dtype.
+
+        Raises:
+            FeedError: a placeholder is missing or unknown, or a value does not fit.
+        """
+        arrays = self._checked(feeds or {})
+        with self._lock:
+            runner = self._runner(arrays, {t: a.shape for t, a in arrays.items()})
+            return runner.run({t.name: a for t, a in arrays.items()})
+
+    def run_async(
+        self,
+        feeds: Mapping[Tensor, Any] | None = None,
+        descriptor: ExecutionDescriptor | None = None,
+    ) -> Future[list[Array]]:
+        """Starts a run and returns at once; runs of one device happen in the order started.
+
+        Args:
+            feeds: as for `run`; checked before this returns. Arrays must not change until the end.
+            descriptor: whom to tell. Its handler is called once, also with an error.
+
+        Returns:
+            A future of the results.
+
+        Source: MPSGraph ``runAsyncWithFeeds:targetTensors:targetOperations:executionDescriptor:``.
+        """
+        descriptor = descriptor or ExecutionDescriptor()
+        handler = descriptor.completion_handler
+        given = dict(feeds or {})
+
+        def task() -> list[Array]:
+            try:
+                results = self.run(given)
+            except BaseException as error:
+                if handler:
+                    handler(None, error)
+                raise
+            if handler:
+                handler(results, None)
+            return results
+
+        self._checked(given)
+        future = _queue().submit(task)
+        if descriptor.wait_until_completed:
+            future.exception()
+        return future
+
+    def describe(self, feeds: Mapping[Tensor, Any] | None = None) -> str:
+        """The program as it runs on the device, for people.
+
+        Args:
+            feeds: as for `run`, to choose among programs; the first compiled one without it.
+        """
+        return self._chosen(feeds).describe()
+
+    def planned_bytes(self, feeds: Mapping[Tensor, Any] | None = None) -> int:
+        """Bytes planned for intermediate values of a run; 0 where a device plans nothing."""
+        return self._chosen(feeds).planned_bytes
+
+    def _chosen(self, feeds: Mapping[Tensor, Any] | None) -> Runner:
+        if feeds is None and self._runners:
+            return next(iter(self._runners.values()))
+        arrays = self._checked(feeds or {})
+        with self._lock:
+            return self._runner(arrays, {t: a.shape for t, a in arrays.items()})
+
+    def _runner(self, arrays: Mapping[Tensor, Array], shapes: Mapping[Tensor, Shape]) -> Runner:
+        values = {t.name: arrays[t] for t in self._steering}
+        key = (
+            tuple(shapes[t] for t in self._feeds if t in shapes),
+            tuple(v.tobytes() for v in values.values()),
+        )
+        runner = self._runners.get(key)
+        if runner is None:
+            runner = self._runners[key] = self._device.prepare(
+                self._graph,
+                dict(shapes),
+                self.targets,
+                self._operations,
+                values,
+                self._state,
+                self._variant,
+                **self._options,
+            )
+        return runner
+
+    def _checked(self, feeds: Mapping[Tensor, Any]) -> dict[Tensor, Array]:
+        """Feeds as arrays of the right shape and dtype."""
+        for tensor in feeds:
+            if tensor not in self._feeds:
+                raise FeedError(
+                    describe(
+                        "run",
+                        f"{tensor!r} is not among the feeds this was compiled for",
+                        got={"compiled feeds": ", ".join(self._by_name) or "none"},
+                    )
+                )
+        arrays = {}
+        for tensor, shape in self._feeds.items():
+            if tensor not in feeds:
+                if tensor not in self._needed:
+                    continue
+                raise FeedError(
+                    describe(
+                        "run",
+                        f"no value for placeholder '{tensor.name}'",
+                        got={"fed": ", ".join(t.name for t in feeds) or "nothing"},
+                        expected=f"{tensor.dtype} {format_shape(shape)}",
+                    )
+                )
+            arrays[tensor] = _fit(tensor, shape, feeds[tensor])
+        return arrays
+
+
+def _fit(tensor: Tensor, shape: Shape, value: Any) -> Array:
+    array = np.asarray(value)
+    wanted = tensor.dtype.numpy
+    if array.dtype != wanted:
+        same_kind = np.can_cast(array.dtype, wanted, "same_kind")
+        if not same_kind and not (array.dtype.kind in "iu" and tensor.dtype.is_integer):
+            raise FeedError(
+                describe(
+                    "run",
+                    f"placeholder '{tensor.name}' is {tensor.dtype}, the value {array.dtype}",
+                    fix=f"convert it: value.astype('{tensor.dtype}')",
+                )
+            )
+        converted = array.astype(wanted)
+        if tensor.dtype.is_integer and not np.array_equal(converted, array):
+            raise FeedError(
+                describe("run", f"a value for '{tensor.name}' does not fit {tensor.dtype}")
+            )
+        array = converted
+    if not same_shape(array.shape, shape):
+        raise FeedError(
+            describe(
+                "run",
+                f"placeholder '{tensor.name}' has shape {format_shape(shape)}, "
+                f"the value {format_shape(array.shape)}",
+            )
+        )
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def _steering(live: Sequence[Operation], feeds: Mapping[Tensor, Shape]) -> list[Tensor]:
+    """Single booleans fed that alone decide the predicate of an `if_`: one program per value.
+
+    The predicate may be computed from them, as in ``is_training & flag``.
+    """
+    steering: set[Tensor] = set()
+    for operation in live:
+        if operation.type == "if":
+            steering |= _single_bools(operation.inputs[0]) or set()
+    return [t for t in feeds if t in steering]
+
+
+def _single_bools(tensor: Tensor) -> set[Tensor] | None:
+    """The single booleans fed that alone decide a tensor; None where something else has a say."""
+    found: set[Tensor] = set()
+    seen: set[Operation] = set()
+    stack = [tensor]
+    while stack:
+        current = stack.pop()
+        operation = current.operation
+        if operation.type == "placeholder":
+            if not current.dtype.is_bool or element_count(current.shape) != 1:
+                return None
+            found.add(current)
+        elif not operation.definition.pure or operation.regions:
+            return None
+        elif operation not in seen:
+            seen.add(operation)
+            stack.extend(operation.inputs)
+    return found
+
+
+def compile_graph(
+    graph: Graph,
+    feeds: Sequence[Tensor] | Mapping[Tensor, Any],
+    targets: Sequence[Tensor],
+    operations: Sequence[Operation],
+    device: str,
+    **options: Any,
+) -> Executable:
+    """What `Graph.compile` does."""
+    shapes: dict[Any, Any] = (
+        dict(feeds) if isinstance(feeds, Mapping) else {t: t.shape for t in feeds}
+    )
+    checked: dict[Tensor, Shape] = {}
+    for tensor, shape in shapes.items():
+        if not isinstance(tensor, Tensor) or tensor.operation.type != "placeholder":
+            raise FeedError(describe("compile", f"{tensor!r} is no placeholder"))
+        if tensor.graph is not graph:
+            raise FeedError(describe("compile", f"{tensor!r} belongs to another graph"))
+        size = as_shape(shape, f"feed '{tensor.name}'")
+        if not same_shape(size, tensor.shape):
+            raise ShapeError(
+                describe(
+                    "compile",
+                    f"placeholder '{tensor.name}' has shape {format_shape(tensor.shape)}",
+                    got={"shape": format_shape(size)},
+                )
+            )
+        checked[tensor] = tuple(
+            a if a is not None else b for a, b in zip(tensor.shape, size, strict=True)
+        )
+    _check_results(graph, targets, operations)
+    for operation in live_operations(targets, operations):
+        if operation.type == "placeholder" and operation.output not in checked:
+            raise FeedError(
+                describe(
+                    "compile",
+                    f"the targets need placeholder '{operation.name}', "
+                    "which is not among the feeds",
+                    got={"feeds": ", ".join(t.name for t in checked) or "none"},
+                    created_at=operation.created_at,
+                )
+            )
+    return Executable(graph, checked, targets, operations, device, options)
+
+
+def _check_results(
+    graph: Graph, targets: Sequence[Tensor], operations: Sequence[Operation]
+) -> None:
+    if not targets and not operations:
+        raise GraphError(describe("compile", "neither targets nor operations are asked for"))
+    for target in targets:
+        if not isinstance(target, Tensor):
+            raise GraphError(
+                describe(
+                    "compile",
+                    f"{target!r} among the targets is no tensor",
+                    fix="operations belong in operations=",
+                )
+            )
+    for item in itertools.chain((t.operation for t in targets), operations):
+        if not isinstance(item, Operation):
+            raise GraphError(
+                describe("compile", f"{item!r} is no operation", fix="tensors belong in targets=")
+            )
+        if item.graph is not graph:
+            raise GraphError(describe("compile", f"{item!r} belongs to another graph"))
+        if item.block is not graph.block:
+            raise GraphError(
+                describe(
+                    "compile",
+                    f"'{item.name}' stands inside a control-flow block",
+                    fix="return its value from the block",
+                )
+            )
+
+
+def state_of(graph: Graph, device: str) -> State:
+    """The values of a graph's variables on a device, made when first asked for."""
+    if device not in graph.states:
+        backend, variant = get_device(device)
+        graph.states[device] = (backend.new_state(graph.variables, variant), threading.RLock())
+    state: State = graph.states[device][0]
+    return state
+
+
+def _locks(graph: Graph, device: str) -> threading.RLock:
+    lock: threading.RLock = graph.states[device][1]
+    return lock
+
+
+_executor: ThreadPoolExecutor | None = None
+
+
+def _queue() -> ThreadPoolExecutor:
+    """One thread, so that asynchronous runs happen in the order they were started."""
+    global _executor
+    if _executor is None:
+        _executor = ThreadPoolExecutor(1, thread_name_prefix="stepgraph-run")
+    return _executor
