@@ -5,8 +5,9 @@ from stepgraph.backends.cpu.lowering import (
     matrix_multiplication,
     pooling,
     random,
+    slicing,
     softmax,
     tensor_shape,
 )
 
-FAMILIES = (convolution, matrix_multiplication, pooling, random, softmax, tensor_shape)
+FAMILIES = (convolution, matrix_multiplication, pooling, random, slicing, softmax, tensor_shape)

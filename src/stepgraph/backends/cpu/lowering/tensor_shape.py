@@ -93,8 +93,6 @@ def _lower_reverse(ctx: Lowering, op: Operation) -> bool:
     rank = x.rank
     layout = ROWS if rank - 1 in axes else layout_apart(ctx, x)
     source, target = ctx.value(x, layout), ctx.output(op.output, layout)
-    if not copies(source, target):
-        return False
     moved = any_view(source)
     for axis in axes:
         moved = moved.reversed(axis + (layout is PANELS))
