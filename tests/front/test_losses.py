@@ -229,3 +229,12 @@ def test_accuracy_is_what_suits_the_labels() -> None:
         "CategoricalAccuracy",
     ]
     assert {m.name for m in found} == {"acc"}
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_a_label_that_is_no_class_is_not_a_small_loss(from_logits: bool) -> None:
+    loss = losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+    outputs = np.full((2, 3), 1 / 3, "float32")
+    assert np.isfinite(float(loss(np.array([0, 2], "int32"), outputs)))
+    for wrong in (-1, 3):
+        assert np.isnan(float(loss(np.array([0, wrong], "int32"), outputs)))

@@ -322,6 +322,16 @@ def test_a_new_graph_takes_the_state_over() -> None:
     assert any(value.any() for name, value in state.items() if "velocity" in name)
 
 
+def test_another_model_gets_a_fresh_state() -> None:
+    optimizer = Adam(0.1)
+    x, y = np.ones((1, 1), "float32"), np.zeros((1, 1), "float32")
+    line(optimizer).train_on_batch(x, y)
+    wide = models.Sequential([layers.Input((1,)), layers.Dense(3)])
+    wide.compile(optimizer=optimizer, loss="mse", device="reference")
+    assert optimizer.iterations == 0
+    wide.train_on_batch(x, np.zeros((1, 3), "float32"))
+
+
 def test_spared_from_decay() -> None:
     optimizer = SGD(0.5, weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_names=["bias"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stepgraph import callbacks, layers, losses, models, optimizers, utils
-from stepgraph.errors import DataError, NumericsError
+from stepgraph.errors import DataError, FeedError, NumericsError
 from stepgraph.layers import Dense, Input
 from stepgraph.models import Model, Sequential
 from stepgraph.models.data import ArraySource, Batch
@@ -35,7 +35,7 @@ def classifier(seed: int = 1, **settings: Any) -> Model:
         optimizer=settings.pop("optimizer", "adam"),
         loss=settings.pop("loss", "sparse_categorical_crossentropy"),
         metrics=["acc"],
-        device="reference",
+        device=settings.pop("device", "reference"),
         **settings,
     )
     return model
@@ -210,14 +210,17 @@ def test_shuffling_depends_on_seed_and_step(data: tuple[Array, Array]) -> None:
     assert first[0] != second[0]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
+@pytest.mark.parametrize(
+    ("optimizer", "device"),
+    [("sgd", "reference"), ("adam", "reference"), ("rmsprop", "reference"), ("adam", "cpu")],
+)
 def test_resuming_is_bit_identical(
-    optimizer: str, data: tuple[Array, Array], tmp_path: Path
+    optimizer: str, device: str, data: tuple[Array, Array], tmp_path: Path
 ) -> None:
     x, y = data
-    whole = classifier(optimizer=optimizer)
+    whole = classifier(optimizer=optimizer, device=device)
     history = whole.fit(x, y, batch_size=8, epochs=4, validation_split=0.25, verbose=0)
-    half = classifier(optimizer=optimizer)
+    half = classifier(optimizer=optimizer, device=device)
     half.fit(x, y, batch_size=8, epochs=2, validation_split=0.25, verbose=0)
     half.save(tmp_path / "half.sg")
     utils.set_random_seed(99)
@@ -270,6 +273,9 @@ def test_a_loss_that_is_no_number() -> None:
 
 def test_labels_out_of_range() -> None:
     model = classifier()
+    with pytest.raises(FeedError, match="takes whole numbers"):
+        model.train_on_batch(np.zeros((2, 4)), [0.0, 0.5])
+    assert model.train_on_batch(np.zeros((2, 4)), [0.0, 1.0])
     with pytest.raises(DataError, match=r"(?s)class numbers run from 0 to 3.*0 to 2"):
         model.train_on_batch(np.zeros((2, 4)), [0, 3])
 

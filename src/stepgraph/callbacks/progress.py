@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from stepgraph.callbacks.base import Callback, Logs
 
@@ -98,37 +98,32 @@ class CSVLogger(Callback):
         self.filename = filename
         self.separator = separator
         self.append = append
-        self._file: TextIO | None = None
-        self._writer: Any = None
-        self._has_header = False
+        self._columns: list[str] = []
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Opens the file."""
+        """Empties the file, or reads the columns of one that goes on."""
         path = Path(self.filename)
-        self._has_header = self.append and path.exists() and path.stat().st_size > 0
-        self._file = path.open("a" if self.append else "w", newline="", encoding="utf-8")
-        self._writer = None
+        self._columns = []
+        if not self.append:
+            path.write_text("", encoding="utf-8")
+        elif path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                self._columns = next(csv.reader(file, delimiter=self.separator), [])
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Writes a row; the first decides the columns."""
-        logs = logs or {}
-        assert self._file is not None
-        if self._writer is None:
-            self._writer = csv.DictWriter(
-                self._file,
-                ["epoch", *sorted(logs)],
+        row = {"epoch": epoch, **(logs or {})}
+        # Opened anew each time, so that no accident in training leaves it open.
+        with Path(self.filename).open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(
+                file,
+                self._columns or ["epoch", *sorted(logs or {})],
                 extrasaction="ignore",
                 restval="NA",
                 delimiter=self.separator,
                 lineterminator="\n",
             )
-            if not self._has_header:
-                self._writer.writeheader()
-        self._writer.writerow({"epoch": epoch, **logs})
-        self._file.flush()
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """Closes the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = self._writer = None
+            if not self._columns:
+                writer.writeheader()
+            self._columns = list(writer.fieldnames)
+            writer.writerow(row)

@@ -25,8 +25,6 @@ from stepgraph.layers.attention import MultiHeadAttention as MultiHeadAttention
 from stepgraph.layers.base import Layer as Layer
 from stepgraph.layers.convolution import Conv2D as Conv2D
 from stepgraph.layers.convolution import Conv2DTranspose as Conv2DTranspose
-from stepgraph.layers.convolution import DepthwiseConv2D as DepthwiseConv2D
-from stepgraph.layers.convolution import SeparableConv2D as SeparableConv2D
 from stepgraph.layers.core import Dense as Dense
 from stepgraph.layers.core import Embedding as Embedding
 from stepgraph.layers.core import Identity as Identity
@@ -34,6 +32,8 @@ from stepgraph.layers.core import Input as Input
 from stepgraph.layers.core import InputLayer as InputLayer
 from stepgraph.layers.core import PositionEmbedding as PositionEmbedding
 from stepgraph.layers.core import Rescaling as Rescaling
+from stepgraph.layers.depthwise import DepthwiseConv2D as DepthwiseConv2D
+from stepgraph.layers.depthwise import SeparableConv2D as SeparableConv2D
 from stepgraph.layers.layer_graph import LayerGraph as LayerGraph
 from stepgraph.layers.merging import Add as Add
 from stepgraph.layers.merging import Average as Average

@@ -121,8 +121,14 @@ class Layer(Configurable):
         return weight
 
     def sublayers(self) -> list[Layer]:
-        """Layers that this one is made of, in the order they were set as attributes."""
-        return [value for value in self.__dict__.values() if isinstance(value, Layer)]
+        """Layers that are attributes of this one, or in lists of it, in the order of setting."""
+        found: list[Layer] = []
+        for value in self.__dict__.values():
+            if isinstance(value, list | tuple | dict):
+                found += [item for item in flat(value) if isinstance(item, Layer)]
+            elif isinstance(value, Layer):
+                found.append(value)
+        return found
 
     def fix_size(self, axis: int, size: int | None, what: str) -> int:
         """Notes, in `build`, that an axis must keep this size; refuses an unknown one."""

@@ -46,17 +46,16 @@ class LayerGraph(Graph):
 
         A layer used twice in one step updates its moving statistics twice, one after the other.
         """
+        start = len(self.block.operations)
         before = [self.updated[w] for w in weights if w in self.updated]
         if before:
             made = self.control_dependency(before, build)
             result = made if isinstance(made, Tensor) else made[0]
         else:
             result = build()
-        for operation in reversed(self.block.operations):
+        for operation in self.block.operations[start:]:
             if operation.type == "assign":
                 for weight in weights:
                     if operation.inputs[0] is self.bound[weight]:
-                        latest = self.updated.get(weight)
-                        if latest is None or latest.serial < operation.serial:
-                            self.updated[weight] = operation
+                        self.updated[weight] = operation
         return result

@@ -144,11 +144,10 @@ class SparseCategoricalCrossentropy(Loss):
                     fix="use CategoricalCrossentropy for one-hot labels",
                 )
             )
-        labels = graph.one_hot(y_true, classes, dtype=y_pred.dtype)
         logits = logits_of(y_pred, self.from_logits)
         if logits is not None:
-            return graph.softmax_cross_entropy(logits, labels, -1, reduction)
-        return -last_sum(labels * log_probabilities(y_pred, -1))
+            return graph.sparse_softmax_cross_entropy(logits, y_true, -1, reduction)
+        return graph.sparse_cross_entropy(y_pred, y_true, -1, reduction, EPSILON)
 
 
 class BinaryCrossentropy(Loss):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,7 @@ def _input(name: str, shape: Shape, dtype: np.dtype[Any], value: Any) -> Array:
     if array.dtype != dtype:
         if array.dtype.kind not in "biuf":
             raise FeedError(describe(f"input '{name}'", f"cannot take {array.dtype} values"))
-        array = array.astype(dtype)
+        array = _cast(f"input '{name}'", array, dtype)
     if array.ndim == len(shape) - 1 and shape[-1] == 1:
         array = array[..., None]
     if array.ndim != len(shape) or not same_shape(array.shape, shape):
@@ -199,7 +200,20 @@ def _label(output: Output, value: Any) -> Array:
                 expected=f"0 to {classes - 1}",
             )
         )
-    return array if array.dtype == np.int32 else array.astype(np.int32)
+    return _cast(f"output '{output.name}'", array, np.dtype(np.int32))
+
+
+def _cast(what: str, array: Array, dtype: np.dtype[Any]) -> Array:
+    """The array in another dtype; floats that are to count things must be whole."""
+    if array.dtype == dtype:
+        return array
+    if dtype.kind in "iu" and array.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            converted = array.astype(dtype)
+        if not np.array_equal(converted, array):
+            raise FeedError(describe(what, f"takes whole numbers ({dtype}), got fractions"))
+        return converted
+    return array.astype(dtype)
 
 
 def _label_fix(output: Output, array: Array) -> str:
@@ -250,7 +264,7 @@ class ArraySource:
         """Steps of a pass."""
         return -(-self.batch.size // self.batch_size)
 
-    def batches(self, epoch: int, iteration: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, iteration: int) -> Generator[Batch, None, None]:
         """One pass; its order is a function of the seed and the steps trained before it."""
         count, size = self.batch.size, self.batch_size
         order = draws.permutation(count, mix(self.seed, iteration), 0) if self.shuffle else None
@@ -283,12 +297,13 @@ class BatchSource:
             return int(self.data.steps_per_epoch)
         return len(self.data) if hasattr(self.data, "__len__") else None
 
-    def batches(self, epoch: int, iteration: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, iteration: int) -> Generator[Batch, None, None]:
         """One pass. Of an iterator there is only one, which goes on where it was."""
-        for item in self._items(epoch, iteration):
-            yield self.prepare(*_unpacked(item))
+        with closing(self._items(epoch, iteration)) as items:
+            for item in items:
+                yield self.prepare(*_unpacked(item))
 
-    def _items(self, epoch: int, iteration: int) -> Iterator[Any]:
+    def _items(self, epoch: int, iteration: int) -> Generator[Any, None, None]:
         if self.addressed:
             with self.data.stream(epoch=epoch, epochs=epoch + 1, prefetch=1, reuse=True) as stream:
                 yield from stream
@@ -365,9 +380,10 @@ def endless(
     """
     for number in itertools.count(epoch):
         empty = True
-        for batch in source.batches(number, iteration()):
-            empty = False
-            yield batch
+        with closing(source.batches(number, iteration())) as batches:
+            for batch in batches:
+                empty = False
+                yield batch
         if empty or getattr(source, "once", False):
             return
 

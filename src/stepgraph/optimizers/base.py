@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,7 @@ class Optimizer(Configurable):
         self._graph: Graph | None = None
         self._device = ""
         self._variables: dict[str, Variable] = {}
+        self._owners: dict[str, object] = {}
         # Values of the state that wait for the next `build`.
         self._waiting: dict[str, NDArray[Any]] = {}
 
@@ -99,15 +100,31 @@ class Optimizer(Configurable):
 
     # -- building ------------------------------------------------------------------------------
 
-    def build(self, graph: Graph, weights: Iterable[tuple[str, Variable]], device: str) -> None:
-        """Makes the state's variables in a graph; what an earlier graph held is carried over.
+    def build(
+        self,
+        graph: Graph,
+        weights: Iterable[tuple[str, Variable]],
+        device: str,
+        owners: Mapping[str, object] | None = None,
+    ) -> None:
+        """Makes the state's variables in a graph.
 
         Args:
             graph: where to.
             weights: path and variable of each trainable weight.
             device: where the graph will run.
+            owners: path to whatever a weight is; state that an earlier graph held for the same
+                owners is carried over, so that compiling anew goes on with the same moments.
         """
-        kept = {**self.state(), **self._waiting}
+        weights, owners = list(weights), dict(owners or {})
+        same = {path for path, owner in owners.items() if self._owners.get(path) is owner}
+        self._owners = owners
+        kept = {
+            name: value
+            for name, value in (self.state() if same else {}).items()
+            if name.partition("/")[2] in same or name in ("iterations", "learning_rate")
+        }
+        kept |= self._waiting
         self._graph, self._device, self._variables = graph, device, {}
         self._waiting = {}
         self._make("iterations", np.zeros((), np.int64))
