@@ -6,6 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.backends.cpu.native.convolution_oracle import (
+    from_panels,
+    oracle,
+    to_panels,
+    to_weight_panels,
+)
 
 from stepgraph.backends.cpu.native import compile as native_compile
 from stepgraph.backends.cpu.native.geometry import Convolution
@@ -19,60 +25,14 @@ def _module(target):
     return kernel_module(target)[0]
 
 
-def _taps(conv):
-    """For each tap that reaches the input: its number, output slices and input slices."""
-    for ky in range(conv.kernel[0]):
-        for kx in range(conv.kernel[1]):
-            slices = []
-            for axis, k in enumerate((ky, kx)):
-                offset = k * conv.dilation[axis] - conv.padding[2 * axis]
-                places = np.arange(conv.out_size[axis]) * conv.stride[axis] + offset
-                good = (places >= 0) & (places < conv.size[axis])
-                slices.append((np.flatnonzero(good), places[good]))
-            yield ky * conv.kernel[1] + kx, slices
-
-
-def _oracle(conv, x, w, dy):
-    """y, dx, dw in float64 from x [n,h,w,c], w [taps,c,o], dy [n,oh,ow,o]."""
-    y, dx, dw = np.zeros(dy.shape), np.zeros(x.shape), np.zeros(w.shape)
-    for tap, ((oy, iy), (ox, ix)) in _taps(conv):
-        out, into = np.ix_(range(len(x)), oy, ox), np.ix_(range(len(x)), iy, ix)
-        y[out] += x[into] @ w[tap]
-        dx[into] += dy[out] @ w[tap].T
-        dw[tap] = np.einsum("nyxc,nyxo->co", x[into], dy[out])
-    return y, dx, dw
-
-
-def _panels(array):
-    """[..., C] to [C/16][M][16], zero padded."""
-    flat = array.reshape(-1, array.shape[-1])
-    padded = np.pad(flat, ((0, 0), (0, -flat.shape[1] % 16)))
-    return np.ascontiguousarray(
-        padded.reshape(len(flat), -1, 16).transpose(1, 0, 2).astype(np.float32)
-    )
-
-
-def _rows(panels, shape):
-    flat = panels.transpose(1, 0, 2).reshape(panels.shape[1], -1)
-    return flat[:, : shape[-1]].reshape(shape)
-
-
-def _weight_panels(conv, w):
-    taps, inputs, outputs = w.shape
-    width = conv.channel_width
-    padded = np.pad(w, ((0, 0), (0, -inputs % width), (0, -outputs % 16)))
-    split = padded.reshape(taps, -1, width, conv.out_panels, 16)
-    return np.ascontiguousarray(split.transpose(3, 1, 0, 2, 4).astype(np.float32))
-
-
 def _check(kernels, blocking, conv, alpha, beta, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((conv.images, *conv.size, conv.channels[0]))
     w = rng.standard_normal((conv.taps, *conv.channels))
     dy = rng.standard_normal((conv.images, *conv.out_size, conv.channels[1]))
-    y, dx, dw = _oracle(conv, x, w, dy)
-    x_memory = x.astype(np.float32) if conv.rows else _panels(x)
-    w_memory, dy_memory = _weight_panels(conv, w), _panels(dy)
+    y, dx, dw = oracle(conv, x, w, dy)
+    x_memory = x.astype(np.float32) if conv.rows else to_panels(x)
+    w_memory, dy_memory = to_weight_panels(conv, w), to_panels(dy)
     assert x_memory.shape == conv.x_shape
     assert w_memory.shape == conv.w_shape
     assert dy_memory.shape == conv.y_shape
@@ -97,13 +57,13 @@ def _check(kernels, blocking, conv, alpha, beta, seed=0):
         assert error <= 2e-5 * max(np.abs(expected).max(), 1), f"{what} {error} {conv}"
 
     got = run("forward", conv.forward(blocking), dy_memory, x=x_memory, w=w_memory)
-    close(_rows(got, y.shape), y, "forward")
+    close(from_panels(got, y.shape), y, "forward")
     assert not np.any(got[-1, :, conv.channels[1] % 16 or 16 :])
     got = run("weight_gradient", conv.weight_gradient(blocking), w_memory, x=x_memory, y=dy_memory)
-    close(got, _weight_panels(conv, dw), "weight gradient")
+    close(got, to_weight_panels(conv, dw), "weight gradient")
     if not conv.rows:
         got = run("data_gradient", conv.data_gradient(blocking), x_memory, y=dy_memory, w=w_memory)
-        close(_rows(got, dx.shape), dx, "data gradient")
+        close(from_panels(got, dx.shape), dx, "data gradient")
 
 
 SHAPES = [
@@ -206,7 +166,7 @@ def test_rows_to_panels_and_back(target, kernels_of, channels):
     panels = np.full((-(-channels // 16), 13, 16), np.nan, np.float32)
     sizes = {"rows": 13, "row": channels + 2, "channels": channels, "parts": 3}
     kernels_of(_module)("rows_to_panels", 3 * len(panels), array=array, panels=panels, **sizes)
-    np.testing.assert_array_equal(panels, _panels(array[:, :channels]))
+    np.testing.assert_array_equal(panels, to_panels(array[:, :channels]))
     back = np.full_like(array, 7)
     kernels_of(_module)("panels_to_rows", 3 * len(panels), array=back, panels=panels, **sizes)
     np.testing.assert_array_equal(back[:, :channels], array[:, :channels])
@@ -227,7 +187,7 @@ def test_weights_to_panels_and_back(target, kernels_of, order, inputs, outputs, 
     tasks = conv.out_panels * conv.in_panels
     panels = np.full(conv.w_shape, np.nan, np.float32)
     kernels_of(_module)("weights_to_panels", tasks, array=array, panels=panels, **sizes)
-    np.testing.assert_array_equal(panels, _weight_panels(conv, w))
+    np.testing.assert_array_equal(panels, to_weight_panels(conv, w))
     back = np.zeros_like(array)
     kernels_of(_module)("panels_to_weights", tasks, array=back, panels=panels, **sizes)
     np.testing.assert_array_equal(back, array)

@@ -18,6 +18,7 @@ from stepgraph.backends.cpu.native.matmul import emit_matmul
 from stepgraph.backends.cpu.native.product import Blocking, Product
 from stepgraph.backends.cpu.native.target import Target, host_target
 from stepgraph.backends.cpu.native.weight_gradient import emit_weight_gradient
+from stepgraph.backends.cpu.native.winograd import emit_winograd
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def kernel_module(target: Target, blocking: Blocking | None = None) -> tuple[Mod
     emit_forward(module, product, scale)
     emit_data_gradient(module, product, scale, transpose)
     emit_weight_gradient(module, product, scale)
+    emit_winograd(module, product, target)
     emit_matmul(module, product)
     emit_layout(module)
     return module, product
