@@ -230,13 +230,69 @@ def test_sizes_learnt_late_give_the_same_second_derivatives(build):
     assert np.any(early)
 
 
+# Every op that takes indices: (shapes of its float operands, shape of its indices, what it builds).
+INDEXED = {
+    "gather": ([(3, 2)], (1,), lambda g, i, x: g.gather(x, i)),
+    "gather_gradient": ([(1, 2), (3, 2)], (1,), lambda g, i, u, x: g.gather_gradient(u, i, x)),
+    "gather_nd": ([(3, 2)], (1, 1), lambda g, i, x: g.gather_nd(x, i)),
+    "gather_nd_gradient": (
+        [(1, 2), (3, 2)],
+        (1, 1),
+        lambda g, i, u, x: g.gather_nd_gradient(u, i, x),
+    ),
+    "gather_along_axis": ([(3, 2)], (1, 2), lambda g, i, x: g.gather_along_axis(x, i, 0)),
+    "gather_along_axis_gradient": (
+        [(1, 2), (3, 2)],
+        (1, 2),
+        lambda g, i, u, x: g.gather_along_axis_gradient(u, i, x, 0),
+    ),
+    "scatter": ([(1, 2), (3, 2)], (1,), lambda g, i, u, x: g.scatter(x, u, i)),
+    "scatter_nd": ([(1, 2)], (1, 1), lambda g, i, u: g.scatter_nd(u, i, (3, 2))),
+    "scatter_along_axis": (
+        [(1, 2), (3, 2)],
+        (1, 2),
+        lambda g, i, u, x: g.scatter_along_axis(x, u, i, 0),
+    ),
+}
+
+
 @pytest.mark.parametrize("index", [-1, 3])
-def test_reference_refuses_indices_outside(index):
+@pytest.mark.parametrize("device", ["reference", "cpu"])
+@pytest.mark.parametrize("op", INDEXED)
+def test_an_index_outside_ends_the_run(op, device, index):
+    shapes, size, build = INDEXED[op]
     graph = sg.Graph()
-    table, i = graph.placeholder((3, 2)), graph.placeholder((1,), "int32")
-    feeds = {table: values((3, 2)), i: np.array([index], "int32")}
-    with pytest.raises(FeedError, match=f"gather: index {index} is outside axis 0 of size 3"):
-        graph.run(feeds, [graph.gather(table, i)], device="reference")
+    i = graph.placeholder(size, "int32")
+    operands = {graph.placeholder(shape): values(shape) for shape in shapes}
+    executable = graph.compile([i, *operands], [build(graph, i, *operands)], device=device)
+    # Some gradients have become a scatter by the time they run.
+    with pytest.raises(FeedError, match=rf"er\w*: index {index} is outside axis 0 of size 3"):
+        executable.run({i: np.full(size, index, "int32"), **operands})
+    assert executable.run({i: np.full(size, 2, "int32"), **operands})[0].size
+
+
+@pytest.mark.parametrize("place", [(1, -1), (0, 2)])
+@pytest.mark.parametrize("device", ["reference", "cpu"])
+@pytest.mark.parametrize("op", ["gather_nd", "gather_nd_gradient", "scatter_nd"])
+def test_a_tuple_outside_is_not_taken_for_another_row(op, device, place):
+    graph = sg.Graph()
+    x, u = graph.constant(values((3, 2))), graph.constant(values((1,)))
+    i = graph.placeholder((1, 2), "int32")
+    made = {
+        "gather_nd": lambda: graph.gather_nd(x, i),
+        "gather_nd_gradient": lambda: graph.gather_nd_gradient(u, i, x),
+        "scatter_nd": lambda: graph.scatter_nd(u, i, (3, 2)),
+    }[op]()
+    with pytest.raises(FeedError, match="is outside axis 1 of size 2"):
+        graph.run({i: np.array([place], "int32")}, [made], device=device)
+
+
+def test_a_run_ended_by_an_index_names_the_operation():
+    graph = sg.Graph()
+    i = graph.placeholder((1,), "int32")
+    picked = graph.gather(graph.constant([1.0]), i, name="words")
+    with pytest.raises(FeedError, match=r"operation: 'words'\n  created at: test_indexing.py"):
+        graph.run({i: [1]}, [picked], device="reference")
 
 
 def test_overwritten_updates_get_no_gradient():

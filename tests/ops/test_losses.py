@@ -133,6 +133,43 @@ def test_gradient_for_labels(torch, rng, reduction):
     )
 
 
+@pytest.mark.parametrize("device", ["reference", "cpu"])
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("builder", ["sparse_softmax_cross_entropy", "sparse_cross_entropy"])
+def test_a_label_that_is_no_class_makes_the_loss_nan(builder, dtype, axis, device, rng):
+    x = rng.uniform(0.1, 1.0, (2, 3, 3)).astype(dtype)
+    labels = np.array([[0, 3, 2], [-1, 1, 0]], "int32")
+    outside = (labels < 0) | (labels > 2)
+    graph = sg.Graph()
+    source = graph.placeholder((None, 3, 3), dtype)
+    given = graph.placeholder((None, 3), "int32")
+    made = {
+        reduction: getattr(graph, builder)(source, given, axis, reduction)
+        for reduction in ("none", "sum", "mean")
+    }
+    slope = graph.gradients(of=made["mean"], with_=[source])[source]
+    executable = graph.compile([source, given], [*made.values(), slope], device=device)
+    losses, total, mean, slopes = executable.run({source: x, given: labels})
+    np.testing.assert_array_equal(np.isnan(losses), outside)
+    assert np.isnan(total)
+    assert np.isnan(mean)
+    assert np.all(np.isfinite(slopes))
+    np.testing.assert_array_equal(np.any(slopes, axis=axis), ~outside)
+    right, total, mean, _ = executable.run({source: x, given: labels.clip(0, 2)})
+    np.testing.assert_array_equal(losses[~outside], right[~outside])
+    assert np.isfinite([total, mean]).all()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "uint64"])
+def test_labels_may_be_any_integers(dtype):
+    graph = sg.Graph()
+    labels = graph.placeholder((2,), dtype)
+    loss = graph.sparse_softmax_cross_entropy(graph.constant(np.zeros((2, 300))), labels)
+    (found,) = graph.run({labels: np.array([0, 100], dtype)}, [loss], device="reference")
+    np.testing.assert_allclose(found, np.log(300), rtol=1e-12)
+
+
 def test_number_of_classes_must_be_known():
     graph = sg.Graph()
     with pytest.raises(sg.errors.ShapeError, match="number of classes is not known"):

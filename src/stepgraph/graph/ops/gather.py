@@ -48,6 +48,7 @@ def check_indices(what: str, indices: Array, size: int, axis: int) -> None:
                 what,
                 f"index {outside[0]} is outside axis {axis} of size {size}",
                 expected=f"indices from 0 to {size - 1}" if size else "no indices",
+                fix="look at the indices fed, and at how many entries what they pick from has",
             )
         )
 
@@ -252,8 +253,8 @@ DEFINITIONS = (GATHER, GATHER_GRADIENT)
 class GatherOps(GraphCore):
     """Slices picked by an index tensor.
 
-    Indices count from 0; negative ones are outside. The reference device refuses an index outside
-    its axis when it runs; what other devices do with one is theirs to say.
+    Indices count from 0; negative ones are outside. A run that meets an index outside its axis ends
+    with a `FeedError` on the devices ``reference`` and ``cpu``.
     """
 
     def gather(
@@ -280,7 +281,7 @@ class GatherOps(GraphCore):
         Raises:
             ShapeError: the axis is outside the rank, or batches differ.
             DTypeError: the indices are no integers.
-            FeedError: at run, on the reference device, an index is outside the axis.
+            FeedError: at run, an index is outside the axis.
 
         Source: MPSGraph ``gatherWithUpdatesTensor:indicesTensor:axis:batchDimensions:name:``.
 

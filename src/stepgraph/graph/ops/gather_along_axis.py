@@ -193,6 +193,7 @@ class GatherAlongAxisOps(GraphCore):
         Raises:
             ShapeError: sizes differ along another axis.
             DTypeError: the indices are no integers.
+            FeedError: at run, an index is outside its axis.
 
         Source: MPSGraph ``gatherAlongAxis:withUpdatesTensor:indicesTensor:name:``; NumPy
         ``take_along_axis``.

@@ -225,6 +225,7 @@ class GatherNdOps(GraphCore):
         Raises:
             ShapeError: the tuples are longer than the rank allows, or batches differ.
             DTypeError: the indices are no integers.
+            FeedError: at run, an index is outside its axis.
 
         Source: MPSGraph ``gatherNDWithUpdatesTensor:indicesTensor:batchDimensions:name:``.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from stepgraph.errors import ShapeError, describe
 from stepgraph.graph.core import GraphCore
 from stepgraph.graph.ops.cross_entropy import (
@@ -11,6 +13,7 @@ from stepgraph.graph.ops.cross_entropy import (
     log_sum_exp,
     reduced,
 )
+from stepgraph.graph.ops.gather import wide
 from stepgraph.graph.tensor import Tensor, TensorLike
 
 DEFINITIONS = (SOFTMAX_CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY_GRADIENT)
@@ -106,41 +109,111 @@ class LossOps(GraphCore):
 
         Args:
             source: logits, float; the size of `axis` must be known.
-            labels: integers of the shape of `source` without `axis`; see
-                `one_hot` for numbers that are no class.
-            axis: the axis of the classes.
+            labels: integers of the shape of `source` without `axis`.
+            axis: the axis of the classes; negative counts from the end.
             reduction: ``"none"``, ``"sum"`` or ``"mean"``.
             name: label.
+
+        Returns:
+            Tensor of the dtype of `source`. A label below 0, or of a class that `source` does not
+            have, makes its loss NaN (and with it the sum and the mean), on every device: no
+            number would be right. It adds nothing to the gradient.
 
         Raises:
             ShapeError: the number of classes is not known, or the shapes do not fit.
             DTypeError: `labels` are no integers.
+            GraphError: `reduction` is unknown.
 
         Source: Keras ``SparseCategoricalCrossentropy(from_logits=True)``.
 
         Example:
             >>> import stepgraph as sg
             >>> graph = sg.Graph()
-            >>> logits = graph.constant([[2.0, 0.0], [0.0, 2.0]])
-            >>> loss = graph.sparse_softmax_cross_entropy(logits, [0, 0], reduction="mean")
-            >>> float(graph.run(targets=[loss], device="reference")[0].round(3))
-            1.127
+            >>> logits = graph.constant([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+            >>> loss = graph.sparse_softmax_cross_entropy(logits, [0, 0, 2])
+            >>> graph.run(targets=[loss], device="reference")[0].round(3)
+            array([0.127, 2.127,   nan], dtype=float32)
         """
         graph = self._graph
         axis = self._axis(SOFTMAX_CROSS_ENTROPY, source, axis)
+        with graph.name_scope(name or "sparse_softmax_cross_entropy"):
+            spread, fault = self._spread(
+                "sparse_softmax_cross_entropy", source, labels, axis, reduction
+            )
+            return graph.softmax_cross_entropy(source, spread, axis, reduction) + fault
+
+    def sparse_cross_entropy(
+        self,
+        probabilities: Tensor,
+        labels: TensorLike,
+        axis: int = -1,
+        reduction: str = "none",
+        epsilon: float = 1e-7,
+        name: str | None = None,
+    ) -> Tensor:
+        """`cross_entropy` for labels that are class numbers.
+
+        Args:
+            probabilities: float; the size of `axis` must be known.
+            labels: integers of the shape of `probabilities` without `axis`; one that is no class
+                makes its loss NaN, as in `sparse_softmax_cross_entropy`.
+            axis: the axis of the classes; negative counts from the end.
+            reduction: ``"none"``, ``"sum"`` or ``"mean"``.
+            epsilon: how near to 0 and 1 a probability may be.
+            name: label.
+
+        Returns:
+            Tensor of the dtype of `probabilities`.
+
+        Raises:
+            ShapeError: the number of classes is not known, or the shapes do not fit.
+            DTypeError: `labels` are no integers.
+            GraphError: `reduction` is unknown.
+
+        Source: Keras ``SparseCategoricalCrossentropy(from_logits=False)``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> loss = graph.sparse_cross_entropy(graph.constant([[0.5, 0.5]] * 2), [1, 2])
+            >>> graph.run(targets=[loss], device="reference")[0].round(4)
+            array([0.6931,    nan], dtype=float32)
+        """
+        graph = self._graph
+        axis = self._axis(SOFTMAX_CROSS_ENTROPY, probabilities, axis)
+        with graph.name_scope(name or "sparse_cross_entropy"):
+            spread, fault = self._spread(
+                "sparse_cross_entropy", probabilities, labels, axis, reduction
+            )
+            return graph.cross_entropy(probabilities, spread, axis, reduction, epsilon) + fault
+
+    def _spread(
+        self, what: str, source: Tensor, labels: TensorLike, axis: int, reduction: str
+    ) -> tuple[Tensor, Tensor]:
+        """Class numbers as distributions, and what to add to the loss: 0, or NaN for no class."""
+        graph = self._graph
+        checked_reduction(what, reduction)
         labels = self.as_tensor(labels)
         depth = source.shape[axis]
         if depth is None:
             raise ShapeError(
                 describe(
-                    "sparse_softmax_cross_entropy",
+                    what,
                     "the number of classes is not known",
                     got={"source": f"'{source.name}' {source.spec}"},
+                    expected="a tensor whose axis of classes has a size",
                     fix=f"give the placeholder behind it its size along axis {axis}",
+                    created_at=self._here(),
                 )
             )
         spread = graph.one_hot(labels, depth, axis=axis, dtype=source.dtype)
-        return graph.softmax_cross_entropy(source, spread, axis, reduction, name=name)
+        numbers = wide(graph, labels)
+        known = graph.logical_and(numbers >= 0, numbers < depth)
+        zero, nan = (self.as_tensor(value, source.dtype) for value in (0.0, math.nan))
+        fault = graph.select(known, zero, nan)
+        if reduction != "none":
+            fault = graph.reduction_sum(fault, keep_dims=False)
+        return spread, fault
 
     def log_softmax(self, x: Tensor, axis: int = -1, name: str | None = None) -> Tensor:
         """The logarithm of `softmax`, computed so that nothing overflows or rounds to log(0).

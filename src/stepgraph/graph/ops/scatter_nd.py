@@ -354,7 +354,7 @@ class ScatterNdOps(GraphCore):
         Raises:
             ShapeError: the updates do not fit, or the mode is unknown.
             DTypeError: the indices are no integers, or data and updates differ in dtype.
-            FeedError: at run, on the reference device, an index is outside the axis.
+            FeedError: at run, an index is outside the axis.
 
         Source: MPSGraph ``scatterWithDataTensor:updatesTensor:indicesTensor:axis:mode:name:``.
 
@@ -392,6 +392,7 @@ class ScatterNdOps(GraphCore):
         Raises:
             ShapeError: the updates do not fit, or neither or both of `shape` and `data` are given.
             DTypeError: the indices are no integers, or data and updates differ in dtype.
+            FeedError: at run, an index is outside its axis.
 
         Source: MPSGraph
         ``scatterNDWithUpdatesTensor:indicesTensor:shape:batchDimensions:mode:name:``.
@@ -435,6 +436,7 @@ class ScatterNdOps(GraphCore):
         Raises:
             ShapeError: sizes differ, or the mode is unknown.
             DTypeError: the indices are no integers, or data and updates differ in dtype.
+            FeedError: at run, an index is outside its axis.
 
         Source: MPSGraph ``scatterAlongAxis:withDataTensor:updatesTensor:indicesTensor:mode:name:``.
 
