@@ -73,9 +73,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     ]
     for content in bad:
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match="damaged"):
+        with pytest.raises(CheckpointError, match="use an older checkpoint or another copy"):
             tensor_file.read(path)
-    with pytest.raises(CheckpointError, match="cannot read"):
+    with pytest.raises(CheckpointError, match="No such file"):
         tensor_file.read(tmp_path / "none")
 
 
@@ -90,7 +90,7 @@ def test_a_crash_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     model.set_weights([w + 1 for w in model.get_weights()])
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CheckpointError, match="disk full"):
         model.save_weights(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["m"]
