@@ -114,14 +114,15 @@ class Graph(
             of: float tensor to differentiate, usually a scalar loss; of a larger one the sum.
             with_: float tensors or variables to differentiate with respect to.
             incoming: gradient of `of` itself, of its shape; ones without it.
-            unconnected: ``"error"`` refuses a tensor that `of` does not depend on, ``"zero"`` gives zeros.
+            unconnected: ``"error"`` refuses a tensor that `of` does not depend on, ``"zero"`` gives
+                zeros.
 
         Returns:
             Each of `with_` with its gradient, of its own shape, in the order given.
 
         Raises:
-            GraphError: a tensor is of another graph or unconnected, or an operation on the way cannot be
-                differentiated.
+            GraphError: a tensor is of another graph or unconnected, or an operation on the way
+                cannot be differentiated.
             DTypeError: a tensor is not floating point.
 
         Source: MPSGraph ``gradientForPrimaryTensor:withTensors:name:``; the rules are our own.
@@ -155,22 +156,32 @@ class Graph(
             targets: tensors whose values a run returns, in this order.
             operations: operations that must also happen, such as assigns.
             device: where to run; see ``stepgraph.devices()``.
-            **options: for the device; ``threads=`` and ``disable=`` (names of compiler passes) on the CPU.
+            **options: for the device; ``threads=`` and ``disable=`` (names of compiler passes) on
+                the CPU.
 
         Returns:
             An `Executable`.
 
         Raises:
-            FeedError: a placeholder that is needed is missing, or one that is not in the graph is named.
+            FeedError: a placeholder that is needed is missing, or one that is not in the graph is
+                named.
             GraphError: nothing is asked for, or two unordered assigns change one variable.
             UnsupportedError: the device is unknown, absent or cannot do an operation.
 
-        Source: MPSGraph ``compileWithDevice:feeds:targetTensors:targetOperations:compilationDescriptor:``.
+        Source: MPSGraph
+        ``compileWithDevice:feeds:targetTensors:targetOperations:compilationDescriptor:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.placeholder((None, 2))
+            >>> double = graph.compile([x], [x + x])
+            >>> double.run({x: [[1.0, 2.0]]})[0]
+            array([[2., 4.]], dtype=float32)
         """
         if _compile_hook is None:
-            raise UnsupportedError(
-                describe("compile", "no device is registered", fix="import stepgraph, not its parts")
-            )
+            fix = "import stepgraph, not its parts"
+            raise UnsupportedError(describe("compile", "no device is registered", fix=fix))
         executable: Executable = _compile_hook(self, feeds, targets, operations, device, **options)
         return executable
 
@@ -192,13 +203,31 @@ class Graph(
         Returns:
             One array per target.
 
+        Raises:
+            FeedError: a feed is missing, or its value does not fit the placeholder.
+            GraphError: nothing is asked for.
+            UnsupportedError: the device is unknown, absent or cannot do an operation.
+
         Source: MPSGraph ``runWithFeeds:targetTensors:targetOperations:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> graph.run(targets=[graph.constant([1.0, 2.0]) * 3.0])[0]
+            array([3., 6.], dtype=float32)
         """
         feeds = dict(feeds or {})
         return self.compile(list(feeds), targets, operations, device).run(feeds)
 
     def get_value(self, variable: Variable | str, device: str = "cpu") -> Array:
         """A copy of a variable's present value on a device.
+
+        Args:
+            variable: of this graph, or its name.
+            device: where; each device has a value of its own.
+
+        Raises:
+            GraphError: there is no such variable.
 
         Example:
             >>> import stepgraph as sg
@@ -214,8 +243,22 @@ class Graph(
     def set_value(self, variable: Variable | str, value: Any, device: str = "cpu") -> None:
         """Gives a variable a value on a device, between runs.
 
+        Args:
+            variable: of this graph, or its name.
+            value: array of the variable's shape; converted to its dtype.
+            device: where; each device has a value of its own.
+
         Raises:
             ShapeError: the value has another shape.
+            GraphError: there is no such variable.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> v = graph.variable([1.0, 2.0], name="v")
+            >>> graph.set_value("v", [3.0, 4.0])
+            >>> graph.get_value(v)
+            array([3., 4.], dtype=float32)
         """
         name = variable if isinstance(variable, str) else variable.name
         self._state(device).write(self.get_variable(name).name, value)

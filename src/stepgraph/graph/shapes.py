@@ -32,7 +32,7 @@ class Spec:
 
 
 class Misfit(Exception):
-    """Raised by inference; the graph words it with the operation, its inputs and the source line."""
+    """Raised by inference; the graph words it with the operation, its inputs, the source line."""
 
     def __init__(
         self, error: type[Exception], fault: str, expected: str | None, fix: str | None
@@ -137,7 +137,7 @@ def normalize_axis(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise bad_shape(
             f"axis {axis} is outside a tensor of rank {rank}",
-            expected=f"an axis from {-rank} to {rank - 1}" if rank else "a tensor of rank 1 or more",
+            expected=f"an axis from {-rank} to {rank - 1}" if rank else "rank 1 or more",
         )
     return axis % rank
 
@@ -182,4 +182,6 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
 
 def same_shape(a: Shape, b: Shape) -> bool:
     """Whether two shapes may be the same once unknown sizes are known."""
-    return len(a) == len(b) and all(x == y or x is None or y is None for x, y in zip(a, b, strict=True))
+    return len(a) == len(b) and all(
+        x == y or x is None or y is None for x, y in zip(a, b, strict=True)
+    )

@@ -1,10 +1,10 @@
-"""Activations (MPSGraphActivationOps): relu, leaky_relu, sigmoid, softmax, silu, gelu and gradients."""
+"""Activations (MPSGraphActivationOps): relu, leaky_relu, sigmoid, softmax, gelu, silu."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,8 +20,12 @@ from stepgraph.graph.definition import (
     require_same_dtype,
 )
 from stepgraph.graph.operation import Operation
+from stepgraph.graph.ops.arithmetic_common import erf
 from stepgraph.graph.shapes import Spec, bad_shape, format_shape, same_shape
 from stepgraph.graph.tensor import Tensor
+
+if TYPE_CHECKING:
+    from stepgraph.graph.graph import Graph
 
 
 def _unary_infer(x: Spec, **_: Any) -> Spec:
@@ -83,7 +87,9 @@ def _relu_gradient_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> 
 
 def _relu_misuses() -> Iterator[Misuse]:
     yield Misuse(
-        lambda g: g.relu(g.placeholder((3,), "int32")), "needs floating point, got int32", DTypeError
+        lambda g: g.relu(g.placeholder((3,), "int32")),
+        "needs floating point, got int32",
+        DTypeError,
     )
 
 
@@ -100,9 +106,8 @@ def _leaky_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradient
     return [g.select(g.greater_than(x, 0.0), grad, grad * op.attributes["alpha"])]
 
 
-def _leaky_decompose(graph: Any, x: Tensor, *, alpha: float) -> Tensor:
-    result: Tensor = graph.select(graph.greater_than(x, 0.0), x, x * alpha)
-    return result
+def _leaky_decompose(graph: Graph, x: Tensor, *, alpha: float) -> Tensor:
+    return graph.select(graph.greater_than(x, 0.0), x, x * alpha)
 
 
 def _leaky_samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -151,7 +156,7 @@ def _softmax_reference(x: Array, *, axis: int) -> Array:
     if x.size == 0:
         return x.copy()
     e = np.exp(x - np.max(x, axis=axis, keepdims=True))
-    return (e / np.sum(e, axis=axis, keepdims=True, dtype=x.dtype)).astype(x.dtype)
+    return np.asarray(e / np.sum(e, axis=axis, keepdims=True, dtype=x.dtype), x.dtype)
 
 
 def _softmax_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
@@ -161,10 +166,9 @@ def _softmax_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradie
     return [out * (grad - g.reduction_sum(grad * out, axes=(axis,)))]
 
 
-def _softmax_decompose(graph: Any, x: Tensor, *, axis: int) -> Tensor:
+def _softmax_decompose(graph: Graph, x: Tensor, *, axis: int) -> Tensor:
     e = graph.exponent(x - graph.reduction_maximum(x, axes=(axis,)))
-    result: Tensor = e / graph.reduction_sum(e, axes=(axis,))
-    return result
+    return e / graph.reduction_sum(e, axes=(axis,))
 
 
 def _softmax_samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -188,10 +192,8 @@ def _softmax_misuses() -> Iterator[Misuse]:
 def _gelu_reference(x: Array, *, approximate: bool) -> Array:
     if approximate:
         inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-        return (0.5 * x * (1 + np.tanh(inner))).astype(x.dtype)
-    erf = np.vectorize(math.erf, otypes=[np.float64])
-    scaled = x.astype(np.float64) / math.sqrt(2)
-    return (0.5 * x * (1 + (erf(scaled) if x.size else scaled))).astype(x.dtype)
+        return np.asarray(0.5 * x * (1 + np.tanh(inner)), x.dtype)
+    return np.asarray(0.5 * x * (1 + erf(x.astype(np.float64) / math.sqrt(2))), x.dtype)
 
 
 def _gelu_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
@@ -207,7 +209,7 @@ def _gelu_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients
     return [grad * slope]
 
 
-def _gelu_decompose(graph: Any, x: Tensor, *, approximate: bool) -> Tensor:
+def _gelu_decompose(graph: Graph, x: Tensor, *, approximate: bool) -> Tensor:
     if approximate:
         inner = math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
         return 0.5 * x * (1.0 + graph.tanh(inner))
@@ -231,9 +233,8 @@ def _silu_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients
     return [grad * (s * (1.0 + x * (1.0 - s)))]
 
 
-def _silu_decompose(graph: Any, x: Tensor) -> Tensor:
-    result: Tensor = x * graph.sigmoid(x)
-    return result
+def _silu_decompose(graph: Graph, x: Tensor) -> Tensor:
+    return x * graph.sigmoid(x)
 
 
 def _float_misuses(name: str) -> Any:
@@ -249,7 +250,8 @@ def _float_misuses(name: str) -> Any:
 
 def _relu_gradient_misuses() -> Iterator[Misuse]:
     yield Misuse(
-        lambda g: g.relu_gradient(g.placeholder((3,)), g.placeholder((2,))), "expected: equal shapes"
+        lambda g: g.relu_gradient(g.placeholder((3,)), g.placeholder((2,))),
+        "expected: equal shapes",
     )
 
 

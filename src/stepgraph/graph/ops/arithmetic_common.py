@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -48,6 +49,11 @@ def require_kind(kind: str, *specs: Spec) -> None:
     for spec in specs:
         if not accepts(spec.dtype):
             raise bad_dtype(f"{words}, got {spec.dtype}", fix="cast it with graph.cast(x, dtype)")
+
+
+def erf(x: Array) -> Array:
+    """The error function, which NumPy lacks, in float64."""
+    return np.array([math.erf(v) for v in x.reshape(-1).tolist()], "float64").reshape(x.shape)
 
 
 def unary(

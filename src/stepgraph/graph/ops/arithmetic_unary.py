@@ -10,15 +10,17 @@ import numpy as np
 
 from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import Array, OpDefinition
-from stepgraph.graph.ops.arithmetic_common import apart_from, listed, unary, values_between
+from stepgraph.graph.ops.arithmetic_common import (
+    apart_from,
+    erf,
+    listed,
+    unary,
+    values_between,
+)
 from stepgraph.graph.tensor import Tensor
 
 if TYPE_CHECKING:
     from stepgraph.graph.graph import Graph
-
-
-def _erf(x: Array) -> Array:
-    return np.array([math.erf(v) for v in x.reshape(-1).tolist()], "float64").reshape(x.shape)
 
 
 def _softplus(x: Array) -> Array:
@@ -27,7 +29,12 @@ def _softplus(x: Array) -> Array:
 
 
 def _softplus_decompose(graph: Graph, x: Tensor) -> Tensor:
-    return graph.maximum(x, 0.0) + graph.logarithm(1.0 + graph.exponent(-graph.absolute(x)))
+    # log(1 + e), where the sum of the two has lost the low digits of e: Kahan's correction.
+    e = graph.exponent(-graph.absolute(x))
+    rounded = 1.0 + e
+    lost = graph.equal(rounded, 1.0)
+    ratio = e / graph.select(lost, 1.0, rounded - 1.0)
+    return graph.maximum(x, 0.0) + graph.select(lost, e, graph.logarithm(rounded) * ratio)
 
 
 def _round(x: Array) -> Array:
@@ -169,7 +176,7 @@ DEFINITIONS: tuple[OpDefinition, ...] = (
     unary(
         "erf",
         "erf",
-        _erf,
+        erf,
         _slope(lambda g, x, y: (2 / math.sqrt(math.pi)) * g.exponent(-(x * x))),
         _real,
     ),
