@@ -2,6 +2,7 @@
 
 from stepgraph.backends.cpu.lowering import (
     convolution,
+    depthwise,
     matrix_multiplication,
     pooling,
     random,
@@ -10,4 +11,13 @@ from stepgraph.backends.cpu.lowering import (
     tensor_shape,
 )
 
-FAMILIES = (convolution, matrix_multiplication, pooling, random, slicing, softmax, tensor_shape)
+FAMILIES = (
+    convolution,
+    depthwise,
+    matrix_multiplication,
+    pooling,
+    random,
+    slicing,
+    softmax,
+    tensor_shape,
+)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from stepgraph.backends.cpu.kernels.pooling import PoolingSpec, build_pooling
-from stepgraph.backends.cpu.layouts import PANELS, panels_of
 from stepgraph.backends.cpu.layout_choice import Layouts
+from stepgraph.backends.cpu.layouts import PANELS, panels_of
 from stepgraph.backends.cpu.lower import Lowering
 from stepgraph.backends.cpu.plan import At, KernelSource, KernelStep
 from stepgraph.backends.cpu.registry import lowers, prefers

@@ -1,0 +1,134 @@
+"""Depthwise convolutions of multiplier 1 and their gradients, on panels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stepgraph.backends.cpu.kernels.depthwise import DepthwiseSpec, build_depthwise
+from stepgraph.backends.cpu.layout_choice import Layouts
+from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, panels_of
+from stepgraph.backends.cpu.lower import Lowering
+from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep
+from stepgraph.backends.cpu.registry import lowers, prefers
+from stepgraph.graph.dtypes import float32
+from stepgraph.graph.operation import Operation
+from stepgraph.graph.shapes import known_shape
+from stepgraph.graph.tensor import Tensor
+from stepgraph.graph.windows import Window
+
+# Windows that one task looks at, and that one partial sum of a weight gradient is made of.
+WINDOWS, SUMMED = 512, 4096
+
+
+def _tensors(op: Operation) -> tuple[Tensor, Tensor, Tensor]:
+    """(source, weights, pooled) tensors of an op, inputs or output."""
+    a, b = op.inputs[:2]
+    if op.type.endswith("data_gradient"):
+        return op.output, b, a
+    if op.type.endswith("weights_gradient"):
+        return b, op.output, a
+    return a, b, op.output
+
+
+def _fits(op: Operation) -> bool:
+    a = op.attributes
+    plain = a["data_layout"] == "NHWC" and a["weights_layout"] == "HWIO"
+    shape = known_shape(_tensors(op)[1].shape)
+    return plain and op.output.dtype == float32 and shape[-1] == 1
+
+
+NAMES = (
+    "depthwise_convolution_2d",
+    "depthwise_convolution_2d_data_gradient",
+    "depthwise_convolution_2d_weights_gradient",
+)
+
+
+@prefers(*NAMES)
+def _prefer(layouts: Layouts, op: Operation) -> None:
+    if _fits(op):
+        source, _, pooled = _tensors(op)
+        for tensor in (source, pooled):
+            layouts.of.setdefault(tensor, PANELS)
+
+
+@lowers(*NAMES)
+def _lower(ctx: Lowering, op: Operation) -> bool:
+    if not _fits(op):
+        return False
+    source, weights, pooled = _tensors(op)
+    (n, height, width, channels), (_, rows, columns, _) = map(
+        known_shape, (source.shape, pooled.shape)
+    )
+    kernel = known_shape(weights.shape)[:2]
+    if 0 in (n, height, width, channels, rows, columns, *kernel):
+        return False
+    window = Window.of(kernel, op.attributes)
+    (top, _), (left, _) = window.pads((height, width))
+    sizes = {"h": height, "w": width, "oh": rows, "ow": columns}
+    kind, flipped = "forward", False
+    if op.type.endswith("weights_gradient"):
+        kind = "weights"
+    elif op.type.endswith("data_gradient"):
+        flipped = window.strides == (1, 1)
+        kind = "forward" if flipped else "scatter"
+    if flipped:
+        sizes = {"h": rows, "w": columns, "oh": height, "ow": width}
+        top, left = window.extent[0] - 1 - top, window.extent[1] - 1 - left
+    spec = DepthwiseSpec(kind, window.kernel, window.dilations, flipped)
+    arguments: dict[str, Any] = {**sizes, "top": top, "left": left, "images": n}
+    arguments |= {"sh": window.strides[0], "sw": window.strides[1], "channels": channels}
+    if kind == "weights":
+        return _weights(ctx, op, spec, arguments)
+    block = max(1, WINDOWS // sizes["ow"])
+    high = sizes["oh"]
+    if kind == "scatter":
+        # Neighbouring blocks both look at the windows between them.
+        block, high = max(1, WINDOWS // width, 4 * window.extent[0]), height
+    blocks = -(-high // block)
+    x = ctx.value(op.inputs[0], PANELS)
+    w = ctx.value(weights, ROWS)
+    y = ctx.output(op.output, PANELS)
+    arguments |= {"x": At(x), "k": At(w), "y": At(y), "block": block, "blocks": blocks}
+    _add(ctx, op, spec, [x, w], y, arguments, panels_of(channels) * n * blocks)
+    return True
+
+
+def _weights(ctx: Lowering, op: Operation, spec: DepthwiseSpec, arguments: dict[str, Any]) -> bool:
+    source, weights, pooled = _tensors(op)
+    panels, taps = panels_of(arguments["channels"]), spec.kernel[0] * spec.kernel[1]
+    rows = arguments["images"] * arguments["oh"]
+    block = max(1, SUMMED // arguments["ow"])
+    parts = -(-rows // block)
+    x, g = ctx.value(source, PANELS), ctx.value(pooled, PANELS)
+    partial = ctx.scratch((parts, panels, taps, LANES), float32, f"{op.name}/partial")
+    arguments |= {"x": At(x), "k": At(g), "y": At(partial), "block": block, "blocks": parts}
+    _add(ctx, op, spec, [x, g], partial, arguments, panels * parts)
+    target = ctx.output(op.output, ROWS)
+    totals = {"x": At(partial), "y": At(target), "parts": parts, "panels": panels}
+    totals["channels"] = arguments["channels"]
+    _add(ctx, op, spec, [partial], target, totals, panels, "total")
+    return True
+
+
+def _add(
+    ctx: Lowering,
+    op: Operation,
+    spec: DepthwiseSpec,
+    reads: list[Buffer],
+    target: Buffer,
+    arguments: dict[str, Any],
+    tasks: int,
+    kernel: str = "depthwise",
+) -> None:
+    ctx.add(
+        KernelStep(
+            name=op.type if kernel == "depthwise" else f"{op.type}: total",
+            reads=reads,
+            writes=[target],
+            source=KernelSource(("depthwise", spec), lambda: build_depthwise(spec)),
+            kernel=kernel,
+            arguments=arguments,
+            tasks=tasks,
+        )
+    )
