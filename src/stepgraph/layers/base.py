@@ -284,12 +284,14 @@ class Layer(Configurable):
     @property
     def trainable_weights(self) -> list[Weight]:
         """Weights that training changes by gradients."""
-        return [w for w in self.weights if w in self._trained()]
+        trained = self._trained()
+        return [w for w in self.weights if w in trained]
 
     @property
     def non_trainable_weights(self) -> list[Weight]:
         """The others, such as moving statistics."""
-        return [w for w in self.weights if w not in self._trained()]
+        trained = self._trained()
+        return [w for w in self.weights if w not in trained]
 
     trainable_variables = trainable_weights
     non_trainable_variables = non_trainable_weights
