@@ -24,31 +24,19 @@ def compiled(model: Model, loss: Any = "mse", **settings: Any) -> Model:
 
 
 def test_layers_in_keras_order() -> None:
-    """By falling distance from the output; of equal distance, as they are met from the outputs.
-
-    The expected order is Keras's for the same calls: the shortcut's convolution comes after the
-    branch's layers that are as far from the end.
-    """
-    x = Input((8, 8, 3), name="in")
-    a = layers.Conv2D(4, 1, name="a")(x)
-    b = layers.BatchNormalization(name="b")(a)
-    c = layers.Activation("relu", name="c")(b)
-    d = layers.Conv2D(4, 1, name="d")(c)
-    e = layers.BatchNormalization(name="e")(d)
-    s = layers.Conv2D(4, 1, name="s")(x)
-    t = layers.BatchNormalization(name="t")(s)
-    y = layers.Add(name="sum")([e, t])
-    model = Model(inputs=x, outputs=y)
-    assert [layer.name for layer in model.layers] == [
-        "in",
-        "a",
-        "b",
-        "c",
-        "d",
-        "s",
-        "e",
-        "t",
-        "sum",
+    """The first block of Keras's ResNet50, in the order in which Keras's own summary lists it."""
+    x = Input((8, 8, 3), name="pool1_pool")
+    skip = layers.BatchNormalization(name="0_bn")(layers.Conv2D(4, 1, name="0_conv")(x))
+    y = x
+    for i in (1, 2):
+        y = layers.BatchNormalization(name=f"{i}_bn")(layers.Conv2D(4, 1, name=f"{i}_conv")(y))
+        y = layers.Activation("relu", name=f"{i}_relu")(y)
+    y = layers.BatchNormalization(name="3_bn")(layers.Conv2D(4, 1, name="3_conv")(y))
+    y = layers.Activation("relu", name="out")(layers.Add(name="add")([skip, y]))
+    assert [layer.name for layer in Model(x, y).layers] == [
+        "pool1_pool",
+        *("1_conv", "1_bn", "1_relu", "2_conv", "2_bn", "2_relu"),
+        *("0_conv", "3_conv", "0_bn", "3_bn", "add", "out"),
     ]
 
 
