@@ -1,0 +1,214 @@
+"""Parts of the command line by themselves: configuration, scores, state, pictures, words."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from stepgraph import applications, layers, models
+from stepgraph.checkpoints import specs_of
+from stepgraph.cli import figures, output
+from stepgraph.cli.config import RunConfig, from_json
+from stepgraph.cli.defaults import AUGMENTS, OPTIMIZERS, PER_DATASET, SCHEDULES, for_dataset
+from stepgraph.cli.learner import Learner
+from stepgraph.cli.scoring import Scores, score
+from stepgraph.cli.train import new_config
+from stepgraph.datasets import DATASETS, from_arrays
+from stepgraph.errors import CheckpointError
+
+TINY = {"dataset": "digits", "image_size": 8, "channels": 1, "device": "reference"}
+
+
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    return new_config({**TINY, "model": "mlp", "model_options": {"hidden": [8]}})[0]
+
+
+def test_config_comes_back(config):
+    text = json.dumps(config.to_json())
+    assert from_json("read", json.loads(text)) == config
+
+
+def test_the_default_job_is_the_talks_network_on_digits():
+    config, splits, _ = new_config({"device": "reference"})
+    assert (config.model, config.dataset, config.image_shape) == ("resnet50", "digits", [32, 32, 3])
+    assert config.schedule_steps == config.total_steps(len(splits.train) // config.batch_size)
+
+
+def test_tables_agree_with_each_other():
+    assert set(PER_DATASET) <= set(DATASETS)
+    for name in DATASETS:
+        values = for_dataset(name)
+        assert values["optimizer"] in OPTIMIZERS
+        assert values["schedule"] in SCHEDULES
+        assert values["augment"] in AUGMENTS
+        assert values["model"] in applications.APPLICATIONS
+
+
+BROKEN = {
+    "missing": (lambda c: c.pop("seed"), "seed: missing"),
+    "unknown": (lambda c: c.update(colour=1), "colour: unknown"),
+    "a string for a number": (lambda c: c.update(batch_size="64"), "'64' is no int"),
+    "a bool for a number": (lambda c: c.update(seed=True), "True is no int"),
+    "not finite": (lambda c: c.update(learning_rate=float("nan")), "nan is no float"),
+    "names no strings": (lambda c: c.update(class_names=[1]), "class_names"),
+    "no list": (lambda c: c.update(image_shape="8x8"), "image_shape"),
+    "newer": (lambda c: c.update(format=2), "format 2 is not known"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_config_is_refused(config, case):
+    change, words = BROKEN[case]
+    values = json.loads(json.dumps(config.to_json()))
+    change(values)
+    with pytest.raises(CheckpointError, match=words):
+        from_json("read config.json", values)
+
+
+def test_steps_and_epochs():
+    assert new_config({**TINY, "model": "mlp", "steps": 5000})[0].epochs is None
+    both = new_config({**TINY, "model": "mlp", "steps": 5000, "epochs": 2})[0]
+    assert both.total_steps(22) == 44
+    assert both.schedule_steps == 44
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_never_rise_and_stay_positive_until_the_end(name):
+    made = SCHEDULES[name][1](0.5, 100)
+    rates = [made if isinstance(made, float) else made(float(step)) for step in range(100)]
+    assert rates[0] == pytest.approx(0.5)
+    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert rates[-1] > 0
+
+
+def stateful(input_shape, classes):
+    x = inputs = layers.Input(input_shape)
+    x = layers.Conv2D(3, 3, use_bias=False)(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.Dropout(0.5)(layers.Flatten()(x))
+    return models.Model(inputs, layers.Dense(classes, activation="softmax")(x))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_restored_learner_goes_on_bit_by_bit(monkeypatch, config, optimizer):
+    table = {**applications.APPLICATIONS, "s": applications.Application(stateful, "", 0)}
+    monkeypatch.setattr(applications, "APPLICATIONS", table)
+    config = config.changed(
+        model="s",
+        model_options={},
+        optimizer=optimizer,
+        momentum=OPTIMIZERS[optimizer].momentum,
+        weight_decay=OPTIMIZERS[optimizer].weight_decay,
+        learning_rate=0.01,
+    )
+    rng = np.random.default_rng(1)
+    batches = [
+        (rng.random((4, 8, 8, 1), np.float32), np.eye(10, dtype="float32")[rng.integers(0, 10, 4)])
+        for _ in range(4)
+    ]
+    whole = Learner(config)
+    for batch in batches[:2]:
+        whole.step(*batch)
+    kept = whole.arrays()
+    assert kept["optimizer/iterations"] == 2
+    assert kept["random_step"] == 2
+    rest = [whole.step(*batch) for batch in batches[2:]]
+    other = Learner(config)
+    assert other.specs() == specs_of(kept)
+    other.restore(kept)
+    assert [other.step(*batch) for batch in batches[2:]] == rest
+    ends = whole.arrays(), other.arrays()
+    assert all(ends[0][name].tobytes() == ends[1][name].tobytes() for name in ends[0])
+    np.testing.assert_array_equal(whole.predict(batches[0][0]), other.predict(batches[0][0]))
+    # Without any one of the arrays it would not: nothing is saved in vain, nothing is missing.
+    del kept["random_step"]
+    with pytest.raises(CheckpointError, match="not in the file: random_step"):
+        other.restore(kept)
+
+
+def test_scores_against_their_definition():
+    rng = np.random.default_rng(2)
+    data = from_arrays(rng.random((11, 2, 2, 1), np.float32), rng.integers(0, 3, 11), list("abc"))
+    raw = rng.random((11, 3)) + 0.01
+    chances = (raw / raw.sum(axis=1, keepdims=True)).astype(np.float32)
+    asked = []
+
+    def predict(x):
+        assert len(x) == 4, "always whole batches"
+        place = len(asked) * 4
+        asked.append(x)
+        rest = chances[place : place + 4]
+        return np.concatenate([rest, np.full((4 - len(rest), 3), 1 / 3, np.float32)])
+
+    found = score(predict, data, 4, None)
+    torch = pytest.importorskip("torch")
+    loss = torch.nn.functional.nll_loss(
+        torch.from_numpy(np.log(chances.astype(np.float64))), torch.from_numpy(data.labels)
+    )
+    assert found.loss == pytest.approx(float(loss), rel=1e-12)
+    assert found.accuracy == np.mean(chances.argmax(axis=1) == data.labels)
+    table = found.confusion()
+    for row in range(3):
+        for column in range(3):
+            hits = (data.labels == row) & (chances.argmax(axis=1) == column)
+            assert table[row, column] == hits.sum()
+
+
+def test_a_certain_mistake_has_a_finite_loss():
+    data = from_arrays(np.zeros((1, 2, 2, 1), np.float32), [1], list("ab"))
+    found = score(lambda x: np.array([[1.0, 0.0]], np.float32), data, 1, None)
+    assert found.loss == pytest.approx(-np.log(1e-7))
+
+
+RECORDS = [
+    {"step": i, "epoch": (i - 1) // 5 + 1, "loss": 2.0 / i, "accuracy": 1 - 1 / i}
+    for i in range(1, 11)
+]
+
+
+@pytest.mark.parametrize("classes", [2, 10, 26, 100])
+def test_pictures_of_any_number_of_classes(tmp_path, classes):
+    names = [f"class number {i}" for i in range(classes)]
+    rng = np.random.default_rng(classes)
+    labels = rng.integers(0, classes, 60)
+    scores = Scores(1.0, 0.1, labels, rng.random((60, classes), np.float32))
+    pictures = {
+        "confusion": figures.confusion(scores.confusion(), names, 0.1),
+        "mistakes": figures.mistakes(rng.random((60, 8, 8, 3), np.float32), scores, names),
+    }
+    for name, picture in pictures.items():
+        picture.save(tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_of_one_step_and_of_epochs(tmp_path):
+    figures.curves(RECORDS[:1], "one step").save(tmp_path / "a")
+    looks = [
+        {**r, "val_loss": 1.0, "val_accuracy": 0.5} if r["step"] % 5 == 0 else r for r in RECORDS
+    ]
+    figures.curves(looks, "two epochs").save(tmp_path / "b")
+    with pytest.raises(CheckpointError, match="holds no step yet"):
+        figures.curves([], "nothing")
+
+
+def test_no_mistakes(tmp_path):
+    scores = Scores(0.0, 1.0, np.array([0, 1]), np.eye(2, dtype="float32"))
+    figures.mistakes(np.zeros((2, 4, 4, 1), np.uint8), scores, ["a", "b"]).save(tmp_path / "m")
+    assert (tmp_path / "m").stat().st_size > 1000
+
+
+def test_words():
+    assert [output.duration(s) for s in (0.04, 59.94, 59.96, 3599.6)] == [
+        *("0.0 s", "59.9 s", "1 min 0 s", "1 h 0 min"),
+    ]
+    assert output.percent(1) == "100.0 %"
+
+
+def test_every_field_is_described():
+    text = RunConfig.__doc__
+    assert text is not None
+    for field in dataclasses.fields(RunConfig):
+        assert f"        {field.name}: " in text
