@@ -23,6 +23,7 @@ from stepgraph.backends.cpu.plan import (
     Step,
 )
 from stepgraph.backends.cpu.registry import LOWERINGS
+from stepgraph.backends.cpu.rewrites import normal_forms
 from stepgraph.backends.cpu.state import CpuState
 from stepgraph.compiler.pipeline import PASSES, compile_program
 from stepgraph.compiler.program import Program
@@ -213,6 +214,7 @@ class CpuDevice:
             operations,
             values=values,
             supports=supports,
+            passes={"normal_forms": normal_forms, **PASSES},
             disable=[name for name in disable if name in PASSES],
         )
         return CpuRunner(program, state, _pool(threads), disable)

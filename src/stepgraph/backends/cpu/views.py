@@ -70,7 +70,8 @@ class View:
 
     def split(self, axis: int, sizes: Sequence[int]) -> View:
         """One axis as several."""
-        stride, strides = self.strides[axis], []
+        stride = self.strides[axis]
+        strides: list[int] = []
         for size in reversed(sizes):
             strides.insert(0, stride)
             stride *= size
