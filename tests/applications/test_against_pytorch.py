@@ -1,0 +1,55 @@
+"""Every network trained beside its PyTorch twin, in float64 from the same weights and batches."""
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from stepgraph.applications import APPLICATIONS
+
+LARGE = ("resnet50", "resnet18", "mobilenet_v2", "vit")
+NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in APPLICATIONS]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float64_follows_pytorch(parity: ModuleType, name: str) -> None:
+    """Ten steps: loss, all gradients, all weights' changes, all moving statistics' changes."""
+    worst = parity.reference_deviation(name, seed=3, steps=10, batch=4)
+    assert set(worst) == {"loss", "gradients", "weights", "statistics"}
+    assert all(value <= 1e-6 for value in worst.values()), worst
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_predictions_on_the_cpu(
+    parity: ModuleType,
+    twins: ModuleType,
+    name: str,
+    shape: tuple[int, int, int],
+    rng: np.random.Generator,
+) -> None:
+    """The forward pass with moving statistics that are not the initial ones."""
+    model = parity.build(name, 4, input_shape=shape)
+    values = [
+        w.numpy() if w.trainable else rng.uniform(0.5, 1.5, w.shape).astype("float32")
+        for w in model.weights
+    ]
+    model.set_weights(values)
+    x = rng.random((3, *shape), "float32")
+    expected = twins.Trained(name, model).predict(x)
+    np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_wrong_weight_is_noticed(parity: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison itself: one gradient off by a hundred-thousandth does not pass."""
+    step = parity.Theirs.step
+
+    def wrong(self, x, y):
+        found = step(self, x, y)
+        found.gradients[0] = found.gradients[0] * (1 + 1e-5)
+        return found
+
+    monkeypatch.setattr(parity.Theirs, "step", wrong)
+    worst = parity.reference_deviation("lenet5", seed=3, steps=1, batch=4)
+    assert worst["gradients"] > 1e-6
+    assert worst["loss"] <= 1e-6
