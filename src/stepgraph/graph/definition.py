@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepgraph.errors import DTypeError, ShapeError, StepgraphError
-from stepgraph.graph.shapes import Misfit, Spec
+from stepgraph.graph.shapes import Misfit, Shape, Spec, bad_shape, format_shape, same_shape
 
 if TYPE_CHECKING:
     from stepgraph.graph.graph import Graph
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = NDArray[Any]
 Attributes: TypeAlias = Mapping[str, Any]
+# What a gradient rule gets (for each output) and gives back (for each input).
+Grads: TypeAlias = "tuple[Tensor | None, ...]"
 Gradients: TypeAlias = "Sequence[Tensor | None]"
 
 
@@ -90,7 +92,7 @@ class OpDefinition:
     inputs: tuple[str, ...]
     infer: Callable[..., Spec | tuple[Spec, ...]]
     reference: Callable[..., Any] | None
-    gradient: Callable[[Operation, tuple[Tensor | None, ...]], Gradients] | None = None
+    gradient: Callable[[Operation, Grads], Gradients] | None = None
     not_differentiable: str = ""
     decompose: Callable[..., Any] | None = None
     elementwise: bool = False
@@ -131,9 +133,23 @@ def require_same_dtype(*specs: Spec) -> None:
         )
 
 
+def require_shape(got: Shape, wanted: Shape, what: str, of: str) -> None:
+    """Refuses `what` unless it may have the shape of `of`."""
+    if not same_shape(got, wanted):
+        raise bad_shape(
+            f"the shape of {what} is {format_shape(got)}, that of {of} {format_shape(wanted)}",
+            expected="equal shapes",
+        )
+
+
 def require_rank(spec: Spec, rank: int, what: str = "input") -> None:
     """Refuses a tensor of another rank."""
     if spec.rank != rank:
-        from stepgraph.graph.shapes import bad_shape
-
         raise bad_shape(f"{what} has rank {spec.rank}", expected=f"rank {rank}")
+
+
+def arrived(grads: Grads) -> Tensor:
+    """The gradient of an op's one output: its rule is only asked when that has arrived."""
+    grad = grads[0]
+    assert grad is not None
+    return grad

@@ -13,15 +13,18 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_float,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.arithmetic_common import erf
-from stepgraph.graph.shapes import Spec, bad_shape, format_shape, same_shape
+from stepgraph.graph.shapes import Spec, bad_shape
 from stepgraph.graph.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -36,12 +39,7 @@ def _unary_infer(x: Spec, **_: Any) -> Spec:
 def _gradient_infer(incoming: Spec, source: Spec, **_: Any) -> Spec:
     require_float(incoming, source)
     require_same_dtype(incoming, source)
-    if not same_shape(incoming.shape, source.shape):
-        raise bad_shape(
-            f"the gradient has shape {format_shape(incoming.shape)}, "
-            f"the source {format_shape(source.shape)}",
-            expected="equal shapes",
-        )
+    require_shape(incoming.shape, source.shape, "the gradient", "the source")
     return source
 
 
@@ -69,9 +67,8 @@ def _relu_reference(x: Array) -> Array:
     return np.maximum(x, 0).astype(x.dtype)
 
 
-def _relu_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+def _relu_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad = arrived(grads)
     return [op.graph.relu_gradient(grad, op.inputs[0])]
 
 
@@ -79,9 +76,8 @@ def _relu_gradient_reference(incoming: Array, source: Array) -> Array:
     return np.where(source > 0, incoming, 0).astype(source.dtype)
 
 
-def _relu_gradient_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+def _relu_gradient_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad = arrived(grads)
     return [op.graph.relu_gradient(grad, op.inputs[1]), None]
 
 
@@ -100,9 +96,8 @@ def _leaky_reference(x: Array, *, alpha: float) -> Array:
     return np.where(x > 0, x, x * np.asarray(alpha, x.dtype)).astype(x.dtype)
 
 
-def _leaky_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, x, grad = op.graph, op.inputs[0], grads[0]
-    assert grad is not None
+def _leaky_gradient(op: Operation, grads: Grads) -> Gradients:
+    g, x, grad = op.graph, op.inputs[0], arrived(grads)
     return [g.select(g.greater_than(x, 0.0), grad, grad * op.attributes["alpha"])]
 
 
@@ -130,9 +125,8 @@ def _sigmoid_reference(x: Array) -> Array:
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(x.dtype)
 
 
-def _sigmoid_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad, out = grads[0], op.output
-    assert grad is not None
+def _sigmoid_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad, out = arrived(grads), op.output
     return [grad * (out * (1.0 - out))]
 
 
@@ -159,9 +153,8 @@ def _softmax_reference(x: Array, *, axis: int) -> Array:
     return np.asarray(e / np.sum(e, axis=axis, keepdims=True, dtype=x.dtype), x.dtype)
 
 
-def _softmax_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, grad, out = op.graph, grads[0], op.output
-    assert grad is not None
+def _softmax_gradient(op: Operation, grads: Grads) -> Gradients:
+    g, grad, out = op.graph, arrived(grads), op.output
     axis = op.attributes["axis"]
     return [out * (grad - g.reduction_sum(grad * out, axes=(axis,)))]
 
@@ -196,9 +189,8 @@ def _gelu_reference(x: Array, *, approximate: bool) -> Array:
     return np.asarray(0.5 * x * (1 + erf(x.astype(np.float64) / math.sqrt(2))), x.dtype)
 
 
-def _gelu_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, x, grad = op.graph, op.inputs[0], grads[0]
-    assert grad is not None
+def _gelu_gradient(op: Operation, grads: Grads) -> Gradients:
+    g, x, grad = op.graph, op.inputs[0], arrived(grads)
     if op.attributes["approximate"]:
         k, c = math.sqrt(2 / math.pi), 0.044715
         t = g.tanh(k * (x + c * (x * x * x)))
@@ -226,9 +218,8 @@ def _silu_reference(x: Array) -> Array:
     return (x * _sigmoid_reference(x)).astype(x.dtype)
 
 
-def _silu_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, x, grad = op.graph, op.inputs[0], grads[0]
-    assert grad is not None
+def _silu_gradient(op: Operation, grads: Grads) -> Gradients:
+    g, x, grad = op.graph, op.inputs[0], arrived(grads)
     s = g.sigmoid(x)
     return [grad * (s * (1.0 + x * (1.0 - s)))]
 

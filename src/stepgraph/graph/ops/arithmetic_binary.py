@@ -12,9 +12,11 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_same_dtype,
 )
 from stepgraph.graph.operation import Operation
@@ -157,9 +159,8 @@ def _clamp_reference(x: Array, minimum: Array, maximum: Array) -> Array:
     return np.asarray(np.minimum(np.maximum(x, minimum), maximum))
 
 
-def _clamp_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, grad = op.graph, grads[0]
-    assert grad is not None
+def _clamp_gradient(op: Operation, grads: Grads) -> Gradients:
+    g, grad = op.graph, arrived(grads)
     x, low, high = op.inputs
     is_high = g.greater_than(g.maximum(x, low), high)
     is_low = g.logical_and(g.less_than(x, low), g.logical_not(is_high))

@@ -12,9 +12,11 @@ from stepgraph.errors import DTypeError
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     bad_dtype,
     require_same_dtype,
 )
@@ -79,10 +81,9 @@ def unary(
     def compute(x: Array) -> Array:
         return np.asarray(reference(x), bool if to_bool else x.dtype)
 
-    def gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+    def gradient(op: Operation, grads: Grads) -> Gradients:
         assert rule is not None
-        assert grads[0] is not None
-        return [rule(op.graph, op.inputs[0], op.output, grads[0])]
+        return [rule(op.graph, op.inputs[0], op.output, arrived(grads))]
 
     def misuses() -> Iterator[Misuse]:
         _, words, wrong = KINDS[kind]
@@ -128,10 +129,9 @@ def binary(
     def compute(primary: Array, secondary: Array) -> Array:
         return np.asarray(reference(primary, secondary), bool if to_bool else primary.dtype)
 
-    def gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+    def gradient(op: Operation, grads: Grads) -> Gradients:
         assert rule is not None
-        assert grads[0] is not None
-        return rule(op.graph, op.inputs[0], op.inputs[1], op.output, grads[0])
+        return rule(op.graph, op.inputs[0], op.inputs[1], op.output, arrived(grads))
 
     def misuses() -> Iterator[Misuse]:
         _, words, wrong = KINDS[kind]

@@ -11,9 +11,11 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     bad_dtype,
     require_same_dtype,
 )
@@ -163,9 +165,8 @@ def _select_reference(predicate: Array, true_tensor: Array, false_tensor: Array)
     return np.where(predicate, true_tensor, false_tensor)
 
 
-def _select_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, predicate, grad = op.graph, op.inputs[0], grads[0]
-    assert grad is not None
+def _select_gradient(op: Operation, grads: Grads) -> Gradients:
+    g, predicate, grad = op.graph, op.inputs[0], arrived(grads)
     return [None, g.select(predicate, grad, 0.0), g.select(predicate, 0.0, grad)]
 
 

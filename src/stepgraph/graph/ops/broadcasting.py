@@ -9,7 +9,15 @@ import numpy as np
 
 from stepgraph.errors import DTypeError
 from stepgraph.graph.core import GraphCore
-from stepgraph.graph.definition import Array, Gradients, Misuse, OpDefinition, Sample
+from stepgraph.graph.definition import (
+    Array,
+    Gradients,
+    Grads,
+    Misuse,
+    OpDefinition,
+    Sample,
+    arrived,
+)
 from stepgraph.graph.dtypes import DType, DTypeLike, as_dtype, int32
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.tensor_shape import known_sizes
@@ -26,15 +34,6 @@ from stepgraph.graph.shapes import (
     same_shape,
 )
 from stepgraph.graph.tensor import Tensor
-
-Grads = tuple[Tensor | None, ...]
-
-
-def _first(grads: Grads) -> Tensor:
-    grad = grads[0]
-    assert grad is not None
-    return grad
-
 
 # -- broadcast -----------------------------------------------------------------------------------
 
@@ -84,7 +83,7 @@ def _cast_reference(x: Array, *, dtype: DType) -> Array:
 
 
 def _cast_gradient(op: Operation, grads: Grads) -> Gradients:
-    return [op.graph.cast(_first(grads), op.inputs[0].dtype)]
+    return [op.graph.cast(arrived(grads), op.inputs[0].dtype)]
 
 
 def _cast_samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -116,7 +115,7 @@ def _reverse_reference(x: Array, *, axes: tuple[int, ...]) -> Array:
 
 
 def _reverse_gradient(op: Operation, grads: Grads) -> Gradients:
-    return [op.graph.reverse(_first(grads), op.attributes["axes"])]
+    return [op.graph.reverse(arrived(grads), op.attributes["axes"])]
 
 
 def _reverse_samples(rng: np.random.Generator) -> Iterator[Sample]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from stepgraph.errors import GraphError, describe
 from stepgraph.graph.autodiff import pullback
-from stepgraph.graph.definition import Gradients, OpDefinition
+from stepgraph.graph.definition import Gradients, Grads, OpDefinition
 from stepgraph.graph.dtypes import int32
 from stepgraph.graph.lifting import GradientLifter, assigned_variables
 from stepgraph.graph.operation import Block, Operation
@@ -23,7 +23,7 @@ from stepgraph.graph.tensor import Tensor
 _INDEX = Spec((), int32)
 
 
-def if_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+def if_gradient(op: Operation, grads: Grads) -> Gradients:
     """The same conditional around the gradients of its branches."""
     graph = op.graph
     captured = op.inputs[1:]
@@ -51,7 +51,7 @@ def if_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
     return [None, *(total.get(t) for t in captured)]
 
 
-def for_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+def for_gradient(op: Operation, grads: Grads) -> Gradients:
     """The loop once more with histories, then backwards."""
     graph = op.graph
     maximum = _maximum(op)
@@ -75,7 +75,7 @@ def for_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
     return _backward(op, grads, count, made.outputs[len(values) :])
 
 
-def while_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+def while_gradient(op: Operation, grads: Grads) -> Gradients:
     """The loop once more, counting its trips and with histories; then backwards that many trips."""
     graph = op.graph
     maximum = _maximum(op)
@@ -98,9 +98,7 @@ def while_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients
     return _backward(op, grads, made.outputs[0], made.outputs[1 + len(values) :])
 
 
-def _backward(
-    op: Operation, grads: tuple[Tensor | None, ...], count: Tensor, histories: Sequence[Tensor]
-) -> Gradients:
+def _backward(op: Operation, grads: Grads, count: Tensor, histories: Sequence[Tensor]) -> Gradients:
     """A loop from the last trip to the first, carrying cotangents and sums for what is captured."""
     from stepgraph.graph.ops.control_flow import FOR
 

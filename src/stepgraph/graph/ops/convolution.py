@@ -12,13 +12,16 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     bad_dtype,
     require_float,
     require_rank,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.convolution_numpy import (
@@ -26,7 +29,7 @@ from stepgraph.graph.ops.convolution_numpy import (
     reference,
     weights_gradient_reference,
 )
-from stepgraph.graph.shapes import Shape, Spec, bad_shape, format_shape, same_shape
+from stepgraph.graph.shapes import Shape, Spec, bad_shape
 from stepgraph.graph.tensor import Tensor
 from stepgraph.graph.windows import (
     NO_PADS,
@@ -98,11 +101,7 @@ def _infer(source: Spec, weights: Spec, **attributes: Any) -> Spec:
 
 
 def _check_incoming(incoming: Spec, forward: Shape) -> None:
-    if not same_shape(incoming.shape, forward):
-        raise bad_shape(
-            f"the incoming gradient has shape {format_shape(incoming.shape)}",
-            expected=f"{format_shape(forward)}, the shape of the forward convolution's output",
-        )
+    require_shape(incoming.shape, forward, "the incoming gradient", "the convolution's output")
 
 
 def _data_infer(
@@ -143,18 +142,16 @@ def _weights_infer(incoming: Spec, source: Spec, like: Spec, **attributes: Any) 
 # -- gradients: the three are one trilinear form, so each one's gradients are the other two -------
 
 
-def _gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, (source, weights), grad, settings = op.graph, op.inputs, grads[0], op.attributes
-    assert grad is not None
+def _gradient(op: Operation, grads: Grads) -> Gradients:
+    g, (source, weights), grad, settings = op.graph, op.inputs, arrived(grads), op.attributes
     return [
         g.convolution_2d_data_gradient(grad, weights, source, **settings),
         g.convolution_2d_weights_gradient(grad, source, weights, **settings),
     ]
 
 
-def _data_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, (incoming, weights), grad = op.graph, op.inputs[:2], grads[0]
-    assert grad is not None
+def _data_gradient(op: Operation, grads: Grads) -> Gradients:
+    g, (incoming, weights), grad = op.graph, op.inputs[:2], arrived(grads)
     settings = {k: v for k, v in op.attributes.items() if k != "output_size"}
     found = [
         g.convolution_2d(grad, weights, **settings),
@@ -163,9 +160,8 @@ def _data_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients
     return found if len(op.inputs) == 2 else [*found, None]
 
 
-def _weights_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, (incoming, source, _), grad, settings = op.graph, op.inputs, grads[0], op.attributes
-    assert grad is not None
+def _weights_gradient(op: Operation, grads: Grads) -> Gradients:
+    g, (incoming, source, _), grad, settings = op.graph, op.inputs, arrived(grads), op.attributes
     return [
         g.convolution_2d(source, grad, **settings),
         g.convolution_2d_data_gradient(incoming, grad, source, **settings),
@@ -279,7 +275,7 @@ def _data_misuses() -> Iterator[Misuse]:
         lambda g: g.convolution_2d_data_gradient(
             g.placeholder((1, 4, 3, 2)), g.placeholder((3, 3, 3, 2)), g.placeholder((1, 5, 5, 3))
         ),
-        r"expected: \(1, 3, 3, 2\)",
+        r"output \(1, 3, 3, 2\)",
     )
     yield Misuse(
         lambda g: g.convolution_2d_data_gradient(
@@ -294,7 +290,7 @@ def _weights_misuses() -> Iterator[Misuse]:
         lambda g: g.convolution_2d_weights_gradient(
             g.placeholder((1, 3, 3, 4)), g.placeholder((1, 5, 5, 3)), g.placeholder((3, 3, 3, 2))
         ),
-        r"expected: \(1, 3, 3, 2\)",
+        r"output \(1, 3, 3, 2\)",
     )
 
 

@@ -12,9 +12,11 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_float,
     require_rank,
     require_same_dtype,
@@ -97,9 +99,8 @@ def _decompose(graph: Graph, source: Tensor, weights: Tensor, **attributes: Any)
     return graph.convolution_2d_data_gradient(source, weights, **settings)
 
 
-def _gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, (source, weights), grad = op.graph, op.inputs, grads[0]
-    assert grad is not None
+def _gradient(op: Operation, grads: Grads) -> Gradients:
+    g, (source, weights), grad = op.graph, op.inputs, arrived(grads)
     settings = {k: v for k, v in op.attributes.items() if k != "output_size"}
     return [
         g.convolution_2d(grad, weights, **settings),

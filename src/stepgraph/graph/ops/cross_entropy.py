@@ -12,11 +12,14 @@ from stepgraph.graph.core import _caller
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_float,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import (
@@ -135,9 +138,8 @@ def _per_logit(graph: Graph, incoming: Tensor, like: Tensor, axis: int, reductio
     return incoming / graph.element_count(like, _others(like, axis), dtype=incoming.dtype)
 
 
-def _cross_entropy_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, grad = op.graph, grads[0]
-    assert grad is not None
+def _cross_entropy_gradient(op: Operation, grads: Grads) -> Gradients:
+    g, grad = op.graph, arrived(grads)
     source, labels = op.inputs
     axis, reduction = op.attributes["axis"], op.attributes["reduction"]
     shifted, log_sum = log_sum_exp(g, source, axis)
@@ -154,11 +156,7 @@ def _gradient_infer(
     shape = _pair_infer(source, labels, axis)
     require_same_dtype(incoming, source)
     wanted = _without(shape, axis, reduction)
-    if not same_shape(incoming.shape, wanted):
-        raise bad_shape(
-            f"the gradient has shape {format_shape(incoming.shape)}",
-            expected=f"{format_shape(wanted)}, that of the loss",
-        )
+    require_shape(incoming.shape, wanted, "the gradient", "the loss")
     return Spec(shape, source.dtype)
 
 
@@ -183,11 +181,10 @@ def _gradient_decompose(
     return (graph.softmax(source, axis) * total - labels) * scale
 
 
-def _gradient_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+def _gradient_gradient(op: Operation, grads: Grads) -> Gradients:
     # With s the scaled incoming gradient, p the softmax and t the sum of the labels, the output is
     # s * (p * t - labels).
-    g, c = op.graph, grads[0]
-    assert c is not None
+    g, c = op.graph, arrived(grads)
     incoming, source, labels = op.inputs
     axis, reduction = op.attributes["axis"], op.attributes["reduction"]
     p = g.softmax(source, axis)
@@ -276,7 +273,7 @@ def _gradient_misuses() -> Iterator[Misuse]:
         lambda g: g.softmax_cross_entropy_gradient(
             g.placeholder((3,)), g.placeholder((8, 3)), g.placeholder((8, 3))
         ),
-        r"expected: \(8,\), that of the loss",
+        r"that of the loss \(8,\)",
     )
 
 

@@ -12,15 +12,18 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_float,
     require_rank,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.operation import Operation
-from stepgraph.graph.shapes import Spec, bad_shape, format_shape, known_shape, same_shape
+from stepgraph.graph.shapes import Spec, bad_shape, known_shape
 from stepgraph.graph.tensor import Tensor
 from stepgraph.graph.windows import (
     NO_PADS,
@@ -90,11 +93,9 @@ def _infer(source: Spec, weights: Spec, **attributes: Any) -> Spec:
 
 def _check_incoming(incoming: Spec, forward: Spec) -> None:
     require_same_dtype(incoming, forward)
-    if not same_shape(incoming.shape, forward.shape):
-        raise bad_shape(
-            f"the incoming gradient has shape {format_shape(incoming.shape)}",
-            expected=f"{format_shape(forward.shape)}, the shape of the convolution's output",
-        )
+    require_shape(
+        incoming.shape, forward.shape, "the incoming gradient", "the convolution's output"
+    )
 
 
 def _data_infer(incoming: Spec, weights: Spec, like: Spec, **attributes: Any) -> Spec:
@@ -200,18 +201,16 @@ def _weights_decompose(
 # -- gradients: the three are one trilinear form, so each one's gradients are the other two -------
 
 
-def _gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, (source, weights), grad, settings = op.graph, op.inputs, grads[0], op.attributes
-    assert grad is not None
+def _gradient(op: Operation, grads: Grads) -> Gradients:
+    g, (source, weights), grad, settings = op.graph, op.inputs, arrived(grads), op.attributes
     return [
         g.depthwise_convolution_2d_data_gradient(grad, weights, source, **settings),
         g.depthwise_convolution_2d_weights_gradient(grad, source, weights, **settings),
     ]
 
 
-def _data_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, (incoming, weights, _), grad, settings = op.graph, op.inputs, grads[0], op.attributes
-    assert grad is not None
+def _data_gradient(op: Operation, grads: Grads) -> Gradients:
+    g, (incoming, weights, _), grad, settings = op.graph, op.inputs, arrived(grads), op.attributes
     return [
         g.depthwise_convolution_2d(grad, weights, **settings),
         g.depthwise_convolution_2d_weights_gradient(incoming, grad, weights, **settings),
@@ -219,9 +218,8 @@ def _data_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients
     ]
 
 
-def _weights_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, (incoming, source, _), grad, settings = op.graph, op.inputs, grads[0], op.attributes
-    assert grad is not None
+def _weights_gradient(op: Operation, grads: Grads) -> Gradients:
+    g, (incoming, source, _), grad, settings = op.graph, op.inputs, arrived(grads), op.attributes
     return [
         g.depthwise_convolution_2d(source, grad, **settings),
         g.depthwise_convolution_2d_data_gradient(incoming, grad, source, **settings),
@@ -302,7 +300,7 @@ def _data_misuses() -> Iterator[Misuse]:
         lambda g: g.depthwise_convolution_2d_data_gradient(
             g.placeholder((1, 4, 3, 3)), g.placeholder((3, 3, 3, 1)), g.placeholder((1, 5, 5, 3))
         ),
-        r"expected: \(1, 3, 3, 3\)",
+        r"output \(1, 3, 3, 3\)",
     )
 
 
@@ -311,7 +309,7 @@ def _weights_misuses() -> Iterator[Misuse]:
         lambda g: g.depthwise_convolution_2d_weights_gradient(
             g.placeholder((1, 3, 3, 4)), g.placeholder((1, 5, 5, 3)), g.placeholder((3, 3, 3, 2))
         ),
-        r"expected: \(1, 3, 3, 6\)",
+        r"output \(1, 3, 3, 6\)",
     )
 
 

@@ -13,18 +13,19 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     bad_dtype,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.dtypes import int32, int64
 from stepgraph.graph.operation import Operation
-from stepgraph.graph.shapes import Shape, Spec, bad_shape, format_shape, known_shape, same_shape
+from stepgraph.graph.shapes import Shape, Spec, bad_shape, known_shape
 from stepgraph.graph.tensor import Tensor
-
-Grads = tuple[Tensor | None, ...]
 
 
 def require_indices(indices: Spec) -> None:
@@ -51,21 +52,6 @@ def check_indices(what: str, indices: Array, size: int, axis: int) -> None:
                 fix="look at the indices fed, and at how many entries what they pick from has",
             )
         )
-
-
-def require_shape(got: Shape, wanted: Shape, what: str, of: str) -> None:
-    """Refuses `what` unless it may have the shape of `of`."""
-    if not same_shape(got, wanted):
-        raise bad_shape(
-            f"{what} has shape {format_shape(got)}, {of} {format_shape(wanted)}",
-            expected="equal shapes",
-        )
-
-
-def _first(grads: Grads) -> Tensor:
-    grad = grads[0]
-    assert grad is not None
-    return grad
 
 
 def wide(graph: Any, indices: Tensor) -> Tensor:
@@ -117,7 +103,7 @@ def _gather_reference(x: Array, indices: Array, *, axis: int, batch_dimensions: 
 
 def _gather_gradient(op: Operation, grads: Grads) -> Gradients:
     x, indices = op.inputs
-    return [op.graph.gather_gradient(_first(grads), indices, x, **op.attributes), None]
+    return [op.graph.gather_gradient(arrived(grads), indices, x, **op.attributes), None]
 
 
 def _gather_samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -147,7 +133,7 @@ def _gather_misuses() -> Iterator[Misuse]:
         lambda g: g.gather(
             g.placeholder((3, 4)), g.placeholder((2,), "int32"), axis=1, batch_dimensions=1
         ),
-        "the indices' batch has shape",
+        "the shape of the indices' batch is",
     )
     yield Misuse(
         lambda g: g.gather(g.placeholder((3,)), g.placeholder((3,), "int32"), batch_dimensions=1),
@@ -178,7 +164,7 @@ def _ungather_reference(
 
 
 def _ungather_gradient(op: Operation, grads: Grads) -> Gradients:
-    return [op.graph.gather(_first(grads), op.inputs[1], **op.attributes), None, None]
+    return [op.graph.gather(arrived(grads), op.inputs[1], **op.attributes), None, None]
 
 
 def _ungather_decompose(
@@ -221,7 +207,7 @@ def _ungather_misuses() -> Iterator[Misuse]:
         lambda g: g.gather_gradient(
             g.placeholder((3,)), g.placeholder((2,), "int32"), g.placeholder((5,))
         ),
-        r"the gradient has shape \(3,\), what was gathered \(2,\)",
+        r"gradient is \(3,\), that of what was gathered \(2,\)",
     )
 
 

@@ -12,23 +12,18 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.operation import Operation
-from stepgraph.graph.ops.gather import check_indices, require_indices, require_shape, wide
+from stepgraph.graph.ops.gather import check_indices, require_indices, wide
 from stepgraph.graph.shapes import Shape, Spec, bad_shape, format_shape, known_shape, same_shape
 from stepgraph.graph.tensor import Tensor
-
-Grads = tuple[Tensor | None, ...]
-
-
-def _first(grads: Grads) -> Tensor:
-    grad = grads[0]
-    assert grad is not None
-    return grad
 
 
 def along_shape(x: Shape, indices: Shape, axis: int, of: str = "the tensor") -> Shape:
@@ -69,7 +64,7 @@ def _along_reference(x: Array, indices: Array, *, axis: int) -> Array:
 def _along_gradient(op: Operation, grads: Grads) -> Gradients:
     x, indices = op.inputs
     axis = op.attributes["axis"]
-    return [op.graph.gather_along_axis_gradient(_first(grads), indices, x, axis), None]
+    return [op.graph.gather_along_axis_gradient(arrived(grads), indices, x, axis), None]
 
 
 def _along_decompose(graph: Any, x: Tensor, indices: Tensor, *, axis: int) -> Tensor:
@@ -117,7 +112,7 @@ def _unalong_reference(incoming: Array, indices: Array, like: Array, *, axis: in
 
 def _unalong_gradient(op: Operation, grads: Grads) -> Gradients:
     return [
-        op.graph.gather_along_axis(_first(grads), op.inputs[1], op.attributes["axis"]),
+        op.graph.gather_along_axis(arrived(grads), op.inputs[1], op.attributes["axis"]),
         None,
         None,
     ]
@@ -143,7 +138,7 @@ def _unalong_misuses() -> Iterator[Misuse]:
         lambda g: g.gather_along_axis_gradient(
             g.placeholder((3,)), g.placeholder((2,), "int32"), g.placeholder((5,)), 0
         ),
-        r"the gradient has shape \(3,\), what was gathered \(2,\)",
+        r"gradient is \(3,\), that of what was gathered \(2,\)",
     )
 
 

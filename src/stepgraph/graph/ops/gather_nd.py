@@ -13,23 +13,18 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.operation import Operation
-from stepgraph.graph.ops.gather import check_indices, require_indices, require_shape, wide
+from stepgraph.graph.ops.gather import check_indices, require_indices, wide
 from stepgraph.graph.shapes import Shape, Spec, bad_shape, known_shape
 from stepgraph.graph.tensor import Tensor
-
-Grads = tuple[Tensor | None, ...]
-
-
-def _first(grads: Grads) -> Tensor:
-    grad = grads[0]
-    assert grad is not None
-    return grad
 
 
 def nd_shape(x: Shape, indices: Shape, batch: int) -> Shape:
@@ -96,7 +91,7 @@ def _nd_reference(x: Array, indices: Array, *, batch_dimensions: int) -> Array:
 
 def _nd_gradient(op: Operation, grads: Grads) -> Gradients:
     x, indices = op.inputs
-    return [op.graph.gather_nd_gradient(_first(grads), indices, x, **op.attributes), None]
+    return [op.graph.gather_nd_gradient(arrived(grads), indices, x, **op.attributes), None]
 
 
 def _nd_decompose(graph: Any, x: Tensor, indices: Tensor, *, batch_dimensions: int) -> Tensor:
@@ -148,7 +143,7 @@ def _unnd_reference(
 
 
 def _unnd_gradient(op: Operation, grads: Grads) -> Gradients:
-    return [op.graph.gather_nd(_first(grads), op.inputs[1], **op.attributes), None, None]
+    return [op.graph.gather_nd(arrived(grads), op.inputs[1], **op.attributes), None, None]
 
 
 def _unnd_decompose(
@@ -174,7 +169,7 @@ def _unnd_misuses() -> Iterator[Misuse]:
         lambda g: g.gather_nd_gradient(
             g.placeholder((3,)), g.placeholder((2, 1), "int32"), g.placeholder((5,))
         ),
-        r"the gradient has shape \(3,\), what was gathered \(2,\)",
+        r"gradient is \(3,\), that of what was gathered \(2,\)",
     )
 
 

@@ -11,10 +11,13 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import (
@@ -22,20 +25,12 @@ from stepgraph.graph.shapes import (
     Shape,
     Spec,
     bad_shape,
-    format_shape,
     known_shape,
 )
 from stepgraph.graph.tensor import Tensor
 
-Grads = tuple[Tensor | None, ...]
 # Of `concat_gradient` every input but the first gives its shape only.
 _MANY = 1024
-
-
-def _first(grads: Grads) -> Tensor:
-    grad = grads[0]
-    assert grad is not None
-    return grad
 
 
 # -- concat --------------------------------------------------------------------------------------
@@ -69,7 +64,7 @@ def _concat_reference(*tensors: Array, axis: int) -> Array:
 
 
 def _concat_gradient(op: Operation, grads: Grads) -> Gradients:
-    graph, grad, axis = op.graph, _first(grads), op.attributes["axis"]
+    graph, grad, axis = op.graph, arrived(grads), op.attributes["axis"]
     sizes = [t.shape[axis] for t in op.inputs]
     if None not in sizes:
         return graph.split(grad, [d for d in sizes if d is not None], axis)
@@ -104,14 +99,7 @@ def _concat_misuses() -> Iterator[Misuse]:
 def _part_infer(incoming: Spec, *tensors: Spec, axis: int, position: int) -> Spec:
     joined = _concat_infer(*tensors, axis=axis)
     require_same_dtype(incoming, joined)
-    known, wanted = incoming.shape, joined.shape
-    if len(known) != len(wanted) or any(
-        a != b for a, b in zip(known, wanted, strict=True) if a is not None and b is not None
-    ):
-        raise bad_shape(
-            f"the gradient has shape {format_shape(known)}, the concat {format_shape(wanted)}",
-            expected="equal shapes",
-        )
+    require_shape(incoming.shape, joined.shape, "the gradient", "the concat")
     return tensors[position]
 
 
@@ -121,10 +109,8 @@ def _part_reference(incoming: Array, *tensors: Array, axis: int, position: int) 
 
 
 def _part_gradient(op: Operation, grads: Grads) -> Gradients:
-    graph, position = op.graph, op.attributes["position"]
-    parts = [
-        _first(grads) if i == position else graph.zeros_like(t) for i, t in enumerate(op.inputs[1:])
-    ]
+    graph, position, grad = op.graph, op.attributes["position"], arrived(grads)
+    parts = [grad if i == position else graph.zeros_like(t) for i, t in enumerate(op.inputs[1:])]
     joined = graph.concat(parts, op.attributes["axis"])
     return [joined, *(None for _ in parts)]
 
@@ -147,7 +133,7 @@ def _part_samples(rng: np.random.Generator) -> Iterator[Sample]:
 def _part_misuses() -> Iterator[Misuse]:
     yield Misuse(
         lambda g: g.concat_gradient(g.placeholder((4,)), [g.placeholder((3,))], 0, 0),
-        r"gradient has shape \(4,\), the concat \(3,\)",
+        r"gradient is \(4,\), that of the concat \(3,\)",
     )
 
 
@@ -175,7 +161,7 @@ def _tile_reference(x: Array, *, multiples: tuple[int, ...]) -> Array:
 
 
 def _tile_gradient(op: Operation, grads: Grads) -> Gradients:
-    return [op.graph.tile_gradient(_first(grads), op.inputs[0], op.attributes["multiples"])]
+    return [op.graph.tile_gradient(arrived(grads), op.inputs[0], op.attributes["multiples"])]
 
 
 def _interleaved(shape: tuple[int, ...], multiples: tuple[int, ...]) -> tuple[int, ...]:
@@ -206,16 +192,7 @@ def _tile_misuses() -> Iterator[Misuse]:
 def _untile_infer(incoming: Spec, like: Spec, *, multiples: tuple[int, ...]) -> Spec:
     require_same_dtype(incoming, like)
     tiled = _tile_infer(like, multiples=multiples)
-    if len(tiled.shape) != incoming.rank or any(
-        a != b
-        for a, b in zip(tiled.shape, incoming.shape, strict=True)
-        if a is not None and b is not None
-    ):
-        raise bad_shape(
-            f"the gradient has shape {format_shape(incoming.shape)}, "
-            f"the tiled tensor {format_shape(tiled.shape)}",
-            expected="equal shapes",
-        )
+    require_shape(incoming.shape, tiled.shape, "the gradient", "the tiled tensor")
     return like
 
 
@@ -225,7 +202,7 @@ def _untile_reference(incoming: Array, like: Array, *, multiples: tuple[int, ...
 
 
 def _untile_gradient(op: Operation, grads: Grads) -> Gradients:
-    return [op.graph.tile(_first(grads), op.attributes["multiples"]), None]
+    return [op.graph.tile(arrived(grads), op.attributes["multiples"]), None]
 
 
 def _untile_decompose(
@@ -246,7 +223,7 @@ def _untile_samples(rng: np.random.Generator) -> Iterator[Sample]:
 def _untile_misuses() -> Iterator[Misuse]:
     yield Misuse(
         lambda g: g.tile_gradient(g.placeholder((4,)), g.placeholder((3,)), (2,)),
-        r"gradient has shape \(4,\), the tiled tensor \(6,\)",
+        r"gradient is \(4,\), that of the tiled tensor \(6,\)",
     )
 
 

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from stepgraph.graph.core import GraphCore
-from stepgraph.graph.definition import Array, Gradients, Misuse, OpDefinition, Sample
+from stepgraph.graph.definition import (
+    Array,
+    Gradients,
+    Grads,
+    Misuse,
+    OpDefinition,
+    Sample,
+    arrived,
+)
 from stepgraph.graph.dtypes import DType, DTypeLike, as_dtype
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import (
@@ -64,7 +72,7 @@ def _broadcast_reference(x: Array, like: Array) -> Array:
     return np.ascontiguousarray(np.broadcast_to(x, like.shape)).reshape(like.shape)
 
 
-def _broadcast_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+def _broadcast_gradient(op: Operation, grads: Grads) -> Gradients:
     return [grads[0], None]
 
 
@@ -105,9 +113,8 @@ def _sum_reference(x: Array, like: Array) -> Array:
     return np.sum(x, axis=axes, keepdims=True, dtype=x.dtype).reshape(like.shape)
 
 
-def _sum_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+def _sum_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad = arrived(grads)
     return [op.graph.broadcast_like(grad, op.inputs[0]), None]
 
 
@@ -146,9 +153,8 @@ def _reshape_reference(x: Array, like: Array) -> Array:
     return x.reshape(like.shape)
 
 
-def _reshape_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+def _reshape_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad = arrived(grads)
     return [op.graph.reshape_like(grad, op.inputs[0]), None]
 
 

@@ -11,9 +11,11 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_float,
     require_same_dtype,
 )
@@ -58,9 +60,8 @@ def _reference(
     return np.asarray(np.matmul(a, b))
 
 
-def _gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, (a, b), grad = op.graph, op.inputs, grads[0]
-    assert grad is not None
+def _gradient(op: Operation, grads: Grads) -> Gradients:
+    g, (a, b), grad = op.graph, op.inputs, arrived(grads)
     ta, tb = op.attributes["transpose_primary"], op.attributes["transpose_secondary"]
     if ta:
         to_a = g.matrix_multiplication(b, grad, tb, True)

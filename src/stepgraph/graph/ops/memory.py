@@ -12,6 +12,7 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
@@ -48,7 +49,7 @@ def _read_infer(variable: Spec) -> Spec:
     return variable
 
 
-def _read_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+def _read_gradient(op: Operation, grads: Grads) -> Gradients:
     # A read behind an assign is a fresh leaf: state is not differentiated through.
     return [None if op.control_inputs else grads[0]]
 

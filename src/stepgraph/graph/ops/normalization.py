@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stepgraph.errors import DTypeError, GraphError, ShapeError, describe
-from stepgraph.graph.definition import Array, Gradients, Misuse, OpDefinition, Sample
+from stepgraph.graph.definition import (
+    Array,
+    Gradients,
+    Grads,
+    Misuse,
+    OpDefinition,
+    Sample,
+    arrived,
+)
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops import normalization_gradients, normalization_statistics
 from stepgraph.graph.ops.normalization_gradients import NormalizationGradientOps
@@ -107,9 +115,8 @@ def _statistics_axes(op: Operation) -> tuple[int, ...] | None:
     return axes
 
 
-def _normalize_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+def _normalize_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad = arrived(grads)
     g, (x, mean, variance, *parameters) = op.graph, op.inputs
     epsilon = op.attributes["epsilon"]
     gamma = parameters[0] if parameters else None

@@ -11,11 +11,14 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_float,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.normalization_statistics import (
@@ -29,10 +32,7 @@ from stepgraph.graph.ops.normalization_statistics import (
 from stepgraph.graph.shapes import (
     Axes,
     Spec,
-    bad_shape,
-    format_shape,
     normalize_axes,
-    same_shape,
 )
 from stepgraph.graph.tensor import Tensor
 
@@ -57,12 +57,7 @@ def _gamma_infer(
 def _require_incoming(incoming: Spec, source: Spec) -> None:
     require_float(incoming, source)
     require_same_dtype(incoming, source)
-    if not same_shape(incoming.shape, source.shape):
-        raise bad_shape(
-            f"the incoming gradient has shape {format_shape(incoming.shape)}, "
-            f"the source {format_shape(source.shape)}",
-            expected="equal shapes",
-        )
+    require_shape(incoming.shape, source.shape, "the incoming gradient", "the source")
 
 
 def _standard(x: Array, mean: Array, variance: Array, epsilon: float) -> Array:
@@ -83,10 +78,9 @@ def _gamma_reference(
     return np.asarray(np.sum(product, axis=axes, keepdims=True)).astype(source.dtype)
 
 
-def _gamma_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+def _gamma_gradient(op: Operation, grads: Grads) -> Gradients:
     incoming, x, mean, variance = op.inputs
-    grad = grads[0]
-    assert grad is not None
+    grad = arrived(grads)
     inverse = inverse_deviation(variance, op.attributes["epsilon"])
     centred, scaled = x - mean, incoming * (grad * inverse)
     to_variance = scaled * centred * (-0.5 * inverse * inverse)
@@ -120,9 +114,8 @@ def _beta_reference(incoming: Array, source: Array, *, axes: tuple[int, ...]) ->
     return np.asarray(total).astype(incoming.dtype)
 
 
-def _beta_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+def _beta_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad = arrived(grads)
     return [op.graph.broadcast_like(grad, op.inputs[0]), None]
 
 
@@ -176,10 +169,9 @@ def _source_reference(
     return np.asarray(scale * inner).astype(source.dtype)
 
 
-def _source_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
+def _source_gradient(op: Operation, grads: Grads) -> Gradients:
     g, (incoming, x, mean, variance, gamma, to_gamma, to_beta) = op.graph, op.inputs
-    grad = grads[0]
-    assert grad is not None
+    grad = arrived(grads)
     # What has gamma's shape gets 0, not 0 / 0, from an empty batch.
     count = g.maximum(g.element_count(x, op.attributes["axes"], dtype=x.dtype), 1.0)
     inverse = inverse_deviation(variance, op.attributes["epsilon"])

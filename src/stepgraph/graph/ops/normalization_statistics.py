@@ -13,9 +13,11 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_float,
     require_same_dtype,
 )
@@ -121,9 +123,8 @@ def _mean_reference(x: Array, *, axes: tuple[int, ...], keep_dims: bool) -> Arra
     return np.asarray(total / np.float64(count_of(x, axes))).astype(x.dtype)
 
 
-def _mean_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    x, grad = op.inputs[0], grads[0]
-    assert grad is not None
+def _mean_gradient(op: Operation, grads: Grads) -> Gradients:
+    x, grad = op.inputs[0], arrived(grads)
     share = _spread(grad, x, op.attributes["axes"], op.attributes["keep_dims"])
     return [op.graph.broadcast_like(share, x)]
 
@@ -152,9 +153,8 @@ def _variance_reference(
     return np.asarray(total / count).astype(x.dtype)
 
 
-def _variance_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    g, x, grad = op.graph, op.inputs[0], grads[0]
-    assert grad is not None
+def _variance_gradient(op: Operation, grads: Grads) -> Gradients:
+    g, x, grad = op.graph, op.inputs[0], arrived(grads)
     axes = op.attributes["axes"]
     mean = op.inputs[1] if len(op.inputs) == 2 else g.mean(x, axes)
     slope = (x - mean) * (2.0 * _spread(grad, x, axes, op.attributes["keep_dims"]))

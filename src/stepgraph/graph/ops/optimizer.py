@@ -12,14 +12,17 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_float,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.operation import Operation
-from stepgraph.graph.shapes import Spec, bad_shape, element_count, format_shape, same_shape
+from stepgraph.graph.shapes import Spec, bad_shape, element_count, format_shape
 from stepgraph.graph.tensor import Tensor, TensorLike
 
 if TYPE_CHECKING:
@@ -36,11 +39,7 @@ def _require_scalar(what: str, spec: Spec, values: Spec) -> None:
 
 
 def _require_like_values(what: str, spec: Spec, values: Spec) -> None:
-    if not same_shape(spec.shape, values.shape):
-        raise bad_shape(
-            f"{what} has shape {format_shape(spec.shape)}, the values {format_shape(values.shape)}",
-            expected="equal shapes",
-        )
+    require_shape(spec.shape, values.shape, what, "the values")
 
 
 # -- stochastic_gradient_descent -----------------------------------------------------------------
@@ -58,9 +57,8 @@ def _descent_reference(learning_rate: Array, values: Array, gradient: Array) -> 
     return np.asarray(values - learning_rate * gradient)
 
 
-def _descent_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+def _descent_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad = arrived(grads)
     learning_rate, _, gradient = op.inputs
     return [-(grad * gradient), grad, -(grad * learning_rate)]
 
@@ -86,7 +84,7 @@ def _descent_samples(rng: np.random.Generator) -> Iterator[Sample]:
 def _descent_misuses() -> Iterator[Misuse]:
     yield Misuse(
         lambda g: g.stochastic_gradient_descent(0.1, g.placeholder((3,)), g.placeholder((2,))),
-        r"gradient has shape \(2,\), the values \(3,\)",
+        r"gradient is \(2,\), that of the values \(3,\)",
     )
     yield Misuse(
         lambda g: g.stochastic_gradient_descent(
@@ -195,7 +193,7 @@ def _adam_misuses() -> Iterator[Misuse]:
 
     yield Misuse(
         lambda g: adam(g, velocity=g.placeholder((2,))),
-        r"velocity has shape \(2,\), the values \(3,\)",
+        r"velocity is \(2,\), that of the values \(3,\)",
     )
     yield Misuse(lambda g: adam(g, beta1=[0.9] * 3), r"beta1 has shape \(3,\)")
     yield Misuse(

@@ -8,21 +8,22 @@ from typing import Any
 import numpy as np
 
 from stepgraph.graph.core import GraphCore
-from stepgraph.graph.definition import Array, Gradients, Misuse, OpDefinition, Sample
+from stepgraph.graph.definition import (
+    Array,
+    Gradients,
+    Grads,
+    Misuse,
+    OpDefinition,
+    Sample,
+    arrived,
+)
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.slicing import STRIDED_SLICE
 from stepgraph.graph.shapes import Shape, Spec, bad_shape, known_shape
 from stepgraph.graph.tensor import Tensor
 
-Grads = tuple[Tensor | None, ...]
 Paddings = tuple[tuple[int, int], ...]
 PAD_MODES = ("constant", "reflect", "symmetric", "edge")
-
-
-def _first(grads: Grads) -> Tensor:
-    grad = grads[0]
-    assert grad is not None
-    return grad
 
 
 def pad_sources(size: int, before: int, after: int, mode: str) -> Array:
@@ -69,7 +70,7 @@ def _pad_reference(x: Array, *, paddings: Paddings, mode: str, value: float) -> 
 
 
 def _pad_gradient(op: Operation, grads: Grads) -> Gradients:
-    graph, grad = op.graph, _first(grads)
+    graph, grad = op.graph, arrived(grads)
     paddings, mode = op.attributes["paddings"], op.attributes["mode"]
     if mode != "constant":
         attributes = {"paddings": paddings, "mode": mode}
@@ -138,7 +139,7 @@ def _pad_gradient_reference(incoming: Array, *, paddings: Paddings, mode: str) -
 
 
 def _pad_gradient_gradient(op: Operation, grads: Grads) -> Gradients:
-    return [op.graph.pad(_first(grads), op.attributes["paddings"], op.attributes["mode"])]
+    return [op.graph.pad(arrived(grads), op.attributes["paddings"], op.attributes["mode"])]
 
 
 def _pad_gradient_decompose(

@@ -12,12 +12,15 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_float,
     require_rank,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.pooling_numpy import (
@@ -28,7 +31,7 @@ from stepgraph.graph.ops.pooling_numpy import (
     max_reference,
     pooling_window,
 )
-from stepgraph.graph.shapes import Spec, bad_shape, format_shape, known_shape, same_shape
+from stepgraph.graph.shapes import Spec, bad_shape, known_shape
 from stepgraph.graph.tensor import Tensor
 from stepgraph.graph.windows import (
     NO_PADS,
@@ -70,22 +73,13 @@ def _infer(source: Spec, **attributes: Any) -> Spec:
 def _gradient_infer(incoming: Spec, source: Spec, **attributes: Any) -> Spec:
     require_same_dtype(incoming, source)
     forward = _infer(source, **attributes)
-    if not same_shape(incoming.shape, forward.shape):
-        raise bad_shape(
-            f"the incoming gradient has shape {format_shape(incoming.shape)}",
-            expected=f"{format_shape(forward.shape)}, the shape of the pooled tensor",
-        )
+    require_shape(incoming.shape, forward.shape, "the incoming gradient", "the pooled tensor")
     return source
 
 
 def _maximum_infer(values: Spec, source: Spec, **attributes: Any) -> Spec:
     require_same_dtype(values, source)
-    if not same_shape(values.shape, source.shape):
-        raise bad_shape(
-            f"the values have shape {format_shape(values.shape)}, "
-            f"the source {format_shape(source.shape)}",
-            expected="equal shapes",
-        )
+    require_shape(values.shape, source.shape, "the values", "the source")
     return _infer(source, **attributes)
 
 
@@ -130,36 +124,31 @@ def _part(graph: Graph, x: Tensor, index: tuple[slice, ...], layout: str) -> Ten
     return graph.strided_slice(x, starts, ends, strides)
 
 
-def _max_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+def _max_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad = arrived(grads)
     return [op.graph.max_pooling_2d_gradient(grad, op.inputs[0], **op.attributes)]
 
 
-def _max_gradient_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+def _max_gradient_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad = arrived(grads)
     return [op.graph.max_pooling_2d_at_maximum(grad, op.inputs[1], **op.attributes), None]
 
 
-def _maximum_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+def _maximum_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad = arrived(grads)
     return [op.graph.max_pooling_2d_gradient(grad, op.inputs[1], **op.attributes), None]
 
 
 # -- average -------------------------------------------------------------------------------------
 
 
-def _avg_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+def _avg_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad = arrived(grads)
     return [op.graph.avg_pooling_2d_gradient(grad, op.inputs[0], **op.attributes)]
 
 
-def _avg_gradient_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+def _avg_gradient_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad = arrived(grads)
     return [op.graph.avg_pooling_2d(grad, **op.attributes), None]
 
 
@@ -275,7 +264,7 @@ def _gradient_misuses(op: str) -> Any:
     def misuses() -> Iterator[Misuse]:
         yield Misuse(
             lambda g: getattr(g, op)(g.placeholder((1, 4, 4, 1)), g.placeholder((1, 4, 4, 1)), 2),
-            r"expected: \(1, 2, 2, 1\)",
+            r"pooled tensor \(1, 2, 2, 1\)",
         )
 
     return misuses

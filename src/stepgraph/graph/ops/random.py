@@ -22,9 +22,11 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     bad_dtype,
     require_float,
 )
@@ -40,8 +42,6 @@ from stepgraph.graph.philox import (
 )
 from stepgraph.graph.shapes import Misfit, ShapeLike, Spec, known_shape
 from stepgraph.graph.tensor import Tensor, Variable
-
-Grads = tuple[Tensor | None, ...]
 
 
 def _unused_bits(dtype: DType) -> int:
@@ -326,8 +326,7 @@ def _dropout_reference(x: Array, step: Array, *, rate: float, seed: int, stream:
 
 
 def _dropout_gradient(op: Operation, grads: Grads) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+    grad = arrived(grads)
     # The same op on the same step: the same mask.
     return [op.graph._one(DROPOUT, (grad, op.inputs[1]), dict(op.attributes)), None]
 

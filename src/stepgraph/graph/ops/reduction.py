@@ -9,7 +9,15 @@ import numpy as np
 
 from stepgraph.errors import DTypeError
 from stepgraph.graph.core import GraphCore
-from stepgraph.graph.definition import Array, Gradients, Misuse, OpDefinition, Sample
+from stepgraph.graph.definition import (
+    Array,
+    Gradients,
+    Grads,
+    Misuse,
+    OpDefinition,
+    Sample,
+    arrived,
+)
 from stepgraph.graph.dtypes import int32
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.arithmetic_common import require_kind
@@ -64,12 +72,11 @@ def _reduction(
         shape = reduced_shape(x.shape, axes, keep_dims)
         return np.asarray(reference(x, axes), x.dtype).reshape(shape)  # type: ignore[arg-type]
 
-    def gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-        grad = grads[0]
+    def gradient(op: Operation, grads: Grads) -> Gradients:
         assert rule is not None
-        assert grad is not None
         axes, keep_dims = op.attributes["axes"], op.attributes["keep_dims"]
-        output, grad = (_kept(op.graph, t, axes, keep_dims) for t in (op.output, grad))
+        both = op.output, arrived(grads)
+        output, grad = (_kept(op.graph, t, axes, keep_dims) for t in both)
         return [rule(op.graph, op.inputs[0], output, grad, axes)]
 
     def misuses() -> Iterator[Misuse]:
@@ -263,9 +270,8 @@ def _cumulative_reference(x: Array, *, axis: int, exclusive: bool, reverse: bool
     return np.flip(total, axis) if reverse else total
 
 
-def _cumulative_gradient(op: Operation, grads: tuple[Tensor | None, ...]) -> Gradients:
-    grad = grads[0]
-    assert grad is not None
+def _cumulative_gradient(op: Operation, grads: Grads) -> Gradients:
+    grad = arrived(grads)
     attributes = {**op.attributes, "reverse": not op.attributes["reverse"]}
     return [op.graph.cumulative_sum(grad, **attributes)]
 

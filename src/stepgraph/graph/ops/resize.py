@@ -13,18 +13,20 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_float,
     require_rank,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.operation import Operation
-from stepgraph.graph.shapes import Shape, Spec, bad_shape, format_shape, known_shape, same_shape
+from stepgraph.graph.shapes import Shape, Spec, bad_shape, known_shape
 from stepgraph.graph.tensor import Tensor
 
-Grads = tuple[Tensor | None, ...]
 # For every index of a result axis: its source indices, each with a weight.
 Pairs = list[tuple[Array, Array]]
 # (source size, result size, align_corners, center_result) to those.
@@ -117,12 +119,7 @@ def _gradient_infer(
     _check(like, size, data_layout)
     require_same_dtype(incoming, like)
     wanted = _resized(like.shape, size, data_layout)
-    if not same_shape(incoming.shape, wanted):
-        raise bad_shape(
-            f"the gradient has shape {format_shape(incoming.shape)}, "
-            f"what was resized {format_shape(wanted)}",
-            expected="equal shapes",
-        )
+    require_shape(incoming.shape, wanted, "the gradient", "what was resized")
     return like
 
 
@@ -195,9 +192,8 @@ def _weighted(graph: Any, part: Tensor, axis: int, values: Array) -> Tensor:
 
 
 def _gradient(op: Operation, grads: Grads) -> Gradients:
-    assert grads[0] is not None
     rule = getattr(op.graph, f"{op.type}_gradient")
-    return [rule(grads[0], op.inputs[0], **op.attributes)]
+    return [rule(arrived(grads), op.inputs[0], **op.attributes)]
 
 
 def _backward_reference(taps: Taps, incoming: Array, like: Array, **attributes: Any) -> Array:
@@ -227,9 +223,8 @@ def _backward_decompose(
 
 
 def _backward_gradient(op: Operation, grads: Grads) -> Gradients:
-    assert grads[0] is not None
     resize = getattr(op.graph, op.type.removesuffix("_gradient"))
-    return [resize(grads[0], **op.attributes), None]
+    return [resize(arrived(grads), **op.attributes), None]
 
 
 def _misuses(name: str) -> Iterator[Misuse]:
@@ -251,7 +246,7 @@ def _backward_misuses(name: str) -> Iterator[Misuse]:
         lambda g: getattr(g, name)(
             g.placeholder((1, 4, 5, 1)), g.placeholder((1, 2, 2, 1)), (4, 4)
         ),
-        r"gradient has shape \(1, 4, 5, 1\), what was resized \(1, 4, 4, 1\)",
+        r"gradient is \(1, 4, 5, 1\), that of what was resized \(1, 4, 4, 1\)",
     )
 
 

@@ -16,20 +16,21 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_float,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.operation import Operation
-from stepgraph.graph.ops.gather import check_indices, require_indices, require_shape
+from stepgraph.graph.ops.gather import check_indices, require_indices
 from stepgraph.graph.ops.gather_along_axis import along_flat_tensor, along_shape
 from stepgraph.graph.ops.gather_nd import nd_flat, nd_flat_tensor, nd_shape
 from stepgraph.graph.shapes import ShapeLike, Spec, bad_shape, known_shape
 from stepgraph.graph.tensor import Tensor
-
-Grads = tuple[Tensor | None, ...]
 
 
 def _assign_at(data: Array, places: Any, updates: Array) -> None:
@@ -59,8 +60,7 @@ def _check(data: Spec, updates: Spec, indices: Spec, mode: str) -> None:
 
 def _gradient(op: Operation, grads: Grads) -> Gradients:
     """The rule of all three ops, in terms of the op itself and the gather that mirrors it."""
-    graph, grad = op.graph, grads[0]
-    assert grad is not None
+    graph, grad = op.graph, arrived(grads)
     data, updates, indices = op.inputs
     mode = op.attributes["mode"]
     settings = {k: v for k, v in op.attributes.items() if k != "mode"}
@@ -165,7 +165,7 @@ def _scatter_misuses() -> Iterator[Misuse]:
         lambda g: g.scatter(
             g.placeholder((3, 2)), g.placeholder((2, 3)), g.placeholder((2,), "int32")
         ),
-        r"the updates has shape \(2, 3\), what the indices name \(2, 2\)",
+        r"updates is \(2, 3\), that of what the indices name \(2, 2\)",
     )
     yield Misuse(
         lambda g: g.scatter(
@@ -231,7 +231,7 @@ def _nd_samples(rng: np.random.Generator) -> Iterator[Sample]:
 def _nd_misuses() -> Iterator[Misuse]:
     yield Misuse(
         lambda g: g.scatter_nd(g.placeholder((3,)), g.placeholder((2, 1), "int32"), (4,)),
-        r"the updates has shape \(3,\), what the indices name \(2,\)",
+        r"updates is \(3,\), that of what the indices name \(2,\)",
     )
     yield Misuse(
         lambda g: g.scatter_nd(g.placeholder((2,)), g.placeholder((2, 1), "int32")),

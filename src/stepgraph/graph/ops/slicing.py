@@ -12,10 +12,13 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     require_same_dtype,
+    require_shape,
 )
 from stepgraph.graph.indexing import read_key
 from stepgraph.graph.operation import Operation
@@ -26,12 +29,9 @@ from stepgraph.graph.shapes import (
     bad_shape,
     format_shape,
     known_shape,
-    same_shape,
 )
 from stepgraph.graph.slices import Flags, Ints, resolve_slices
 from stepgraph.graph.tensor import Tensor
-
-Grads = tuple[Tensor | None, ...]
 
 
 def _slices_infer(
@@ -77,12 +77,6 @@ def _keys(attributes: dict[str, Any], rank: int) -> tuple[Any, ...]:
         )
         for i in range(rank)
     )
-
-
-def _first(grads: Grads) -> Tensor:
-    grad = grads[0]
-    assert grad is not None
-    return grad
 
 
 # -- slice ---------------------------------------------------------------------------------------
@@ -131,7 +125,7 @@ def _slice_decompose(graph: Any, x: Tensor, *, dimension: int, start: int, lengt
 
 def _slice_gradient(op: Operation, grads: Grads) -> Gradients:
     attributes = _slice_as_strided(op.inputs[0], **op.attributes)
-    return [op.graph._one(STRIDED_SLICE_GRADIENT, (_first(grads), op.inputs[0]), attributes)]
+    return [op.graph._one(STRIDED_SLICE_GRADIENT, (arrived(grads), op.inputs[0]), attributes)]
 
 
 def _slice_samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -160,7 +154,7 @@ def _strided_reference(x: Array, **attributes: Any) -> Array:
 
 
 def _strided_gradient(op: Operation, grads: Grads) -> Gradients:
-    inputs = (_first(grads), op.inputs[0])
+    inputs = (arrived(grads), op.inputs[0])
     return [op.graph._one(STRIDED_SLICE_GRADIENT, inputs, dict(op.attributes))]
 
 
@@ -193,12 +187,7 @@ def _strided_misuses() -> Iterator[Misuse]:
 def _strided_gradient_infer(incoming: Spec, like: Spec, **attributes: Any) -> Spec:
     require_same_dtype(incoming, like)
     shape = _slices_infer(like, **attributes)
-    if not same_shape(incoming.shape, shape):
-        raise bad_shape(
-            f"the gradient has shape {format_shape(incoming.shape)}, "
-            f"the slice {format_shape(shape)}",
-            expected="equal shapes",
-        )
+    require_shape(incoming.shape, shape, "the gradient", "the slice")
     return like
 
 
@@ -209,7 +198,7 @@ def _strided_gradient_reference(incoming: Array, like: Array, **attributes: Any)
 
 
 def _strided_gradient_gradient(op: Operation, grads: Grads) -> Gradients:
-    return [op.graph._one(STRIDED_SLICE, (_first(grads),), dict(op.attributes)), None]
+    return [op.graph._one(STRIDED_SLICE, (arrived(grads),), dict(op.attributes)), None]
 
 
 def _strided_gradient_decompose(
@@ -251,7 +240,7 @@ def _strided_gradient_misuses() -> Iterator[Misuse]:
         lambda g: g.strided_slice_gradient(
             g.placeholder((2,)), g.placeholder((5,)), (0,), (3,), (1,)
         ),
-        r"gradient has shape \(2,\), the slice \(3,\)",
+        r"gradient is \(2,\), that of the slice \(3,\)",
     )
 
 
@@ -261,11 +250,7 @@ def _strided_gradient_misuses() -> Iterator[Misuse]:
 def _update_infer(data: Spec, update: Spec, **attributes: Any) -> Spec:
     require_same_dtype(data, update)
     shape = _slices_infer(data, **attributes)
-    if not same_shape(update.shape, shape):
-        raise bad_shape(
-            f"the update has shape {format_shape(update.shape)}, the slice {format_shape(shape)}",
-            expected="equal shapes, within the data",
-        )
+    require_shape(update.shape, shape, "the update", "the slice")
     return data
 
 
@@ -276,7 +261,7 @@ def _update_reference(data: Array, update: Array, **attributes: Any) -> Array:
 
 
 def _update_gradient(op: Operation, grads: Grads) -> Gradients:
-    graph, grad = op.graph, _first(grads)
+    graph, grad = op.graph, arrived(grads)
     attributes = dict(op.attributes)
     cleared = graph._one(SLICE_UPDATE, (grad, graph.zeros_like(op.inputs[1])), attributes)
     squeeze = {"squeeze_mask": (False,) * grad.rank}
@@ -296,7 +281,7 @@ def _update_samples(rng: np.random.Generator) -> Iterator[Sample]:
 def _update_misuses() -> Iterator[Misuse]:
     yield Misuse(
         lambda g: g.slice_update(g.placeholder((4,)), g.placeholder((3,)), (2,)),
-        r"update has shape \(3,\), the slice \(2,\)",
+        r"update is \(3,\), that of the slice \(2,\)",
     )
     yield Misuse(
         lambda g: g.slice_update(g.placeholder((4,)), g.placeholder((None,)), (2,)), "give ends="

@@ -11,7 +11,15 @@ import numpy as np
 
 from stepgraph.errors import ShapeError, describe
 from stepgraph.graph.core import GraphCore
-from stepgraph.graph.definition import Array, Gradients, Misuse, OpDefinition, Sample
+from stepgraph.graph.definition import (
+    Array,
+    Gradients,
+    Grads,
+    Misuse,
+    OpDefinition,
+    Sample,
+    arrived,
+)
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import (
     Axes,
@@ -27,15 +35,6 @@ from stepgraph.graph.shapes import (
     normalize_axes,
 )
 from stepgraph.graph.tensor import Tensor
-
-Grads = tuple[Tensor | None, ...]
-
-
-def _first(grads: Grads) -> Tensor:
-    grad = grads[0]
-    assert grad is not None
-    return grad
-
 
 # -- reshape -------------------------------------------------------------------------------------
 
@@ -68,7 +67,7 @@ def _reshape_reference(x: Array, *, shape: tuple[int, ...]) -> Array:
 
 def _back_to_source(op: Operation, grads: Grads) -> Gradients:
     """The gradient of whatever only renames axes: the same elements in the source's shape."""
-    return [op.graph.reshape_like(_first(grads), op.inputs[0])]
+    return [op.graph.reshape_like(arrived(grads), op.inputs[0])]
 
 
 def _reshape_samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -105,7 +104,7 @@ def _permute_reference(x: Array, *, permutation: tuple[int, ...]) -> Array:
 def _permute_gradient(op: Operation, grads: Grads) -> Gradients:
     permutation = op.attributes["permutation"]
     inverse = [permutation.index(axis) for axis in range(len(permutation))]
-    return [op.graph.permute(_first(grads), inverse)]
+    return [op.graph.permute(arrived(grads), inverse)]
 
 
 def _permute_samples(rng: np.random.Generator) -> Iterator[Sample]:

@@ -15,17 +15,17 @@ from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
+    Grads,
     Misuse,
     OpDefinition,
     Sample,
+    arrived,
     bad_dtype,
 )
 from stepgraph.graph.dtypes import int32
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import Spec, bad_shape, known_shape
 from stepgraph.graph.tensor import Tensor
-
-Grads = tuple[Tensor | None, ...]
 
 
 def _require_order(x: Spec) -> None:
@@ -105,8 +105,7 @@ def _sort_reference(x: Array, *, axis: int, descending: bool) -> Array:
 
 
 def _sort_gradient(op: Operation, grads: Grads) -> Gradients:
-    graph, x, grad = op.graph, op.inputs[0], grads[0]
-    assert grad is not None
+    graph, x, grad = op.graph, op.inputs[0], arrived(grads)
     order = graph.arg_sort(x, **op.attributes)
     return [graph.gather_along_axis_gradient(grad, order, x, op.attributes["axis"])]
 
