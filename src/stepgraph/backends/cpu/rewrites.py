@@ -215,17 +215,16 @@ def _repeating_pad(graph: Graph, op: Operation, inputs: Inputs) -> Tensor | None
     return None if op.attributes["mode"] == "constant" else _spelled_out(graph, op, inputs)
 
 
+SPELLED_OUT = (
+    *("one_hot", "convolution_transpose_2d"),
+    *("resize_nearest", "resize_bilinear", "pad_gradient"),
+)
+
 RULES: Rules = {
     **dict.fromkeys(ROLES, (_channels_last, _like)),
     **dict.fromkeys(CONVOLUTIONS, (_channels_last, _in_groups, _like)),
     **dict.fromkeys(DEPTHWISE, (_channels_last, _multiplied, _like)),
     **dict.fromkeys(REDUCTIONS, (_run_by_run,)),
-    **dict.fromkeys(
-        (
-            *("one_hot", "convolution_transpose_2d", "resize_nearest", "resize_bilinear"),
-            "pad_gradient",
-        ),
-        (_spelled_out,),
-    ),
+    **dict.fromkeys(SPELLED_OUT, (_spelled_out,)),
     "pad": (_repeating_pad,),
 }

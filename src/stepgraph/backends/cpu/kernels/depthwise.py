@@ -2,7 +2,7 @@
 
 - ``forward``: one sum per window. With `flipped` weights it is the data gradient of a convolution
   of stride 1, read as a convolution of the gradient.
-- ``scatter``: the data gradient for any stride: each window adds to the source rows that a task owns.
+- ``scatter``: the data gradient for any stride: windows add to the source rows that a task owns.
 - ``weights``: a sum per tap over a task's windows, one partial result per task; ``total`` adds the
   partial results up in order, so that the number of threads decides nothing.
 

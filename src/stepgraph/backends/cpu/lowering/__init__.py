@@ -3,6 +3,7 @@
 from stepgraph.backends.cpu.lowering import (
     convolution,
     depthwise,
+    gather,
     matrix_multiplication,
     pooling,
     random,
@@ -14,6 +15,7 @@ from stepgraph.backends.cpu.lowering import (
 FAMILIES = (
     convolution,
     depthwise,
+    gather,
     matrix_multiplication,
     pooling,
     random,

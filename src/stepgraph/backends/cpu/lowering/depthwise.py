@@ -95,7 +95,7 @@ def _lower(ctx: Lowering, op: Operation) -> bool:
 
 
 def _weights(ctx: Lowering, op: Operation, spec: DepthwiseSpec, arguments: dict[str, Any]) -> bool:
-    source, weights, pooled = _tensors(op)
+    source, _, pooled = _tensors(op)
     panels, taps = panels_of(arguments["channels"]), spec.kernel[0] * spec.kernel[1]
     rows = arguments["images"] * arguments["oh"]
     block = max(1, SUMMED // arguments["ow"])
