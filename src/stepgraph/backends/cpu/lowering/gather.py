@@ -82,9 +82,9 @@ def _lower_scatter(ctx: Lowering, op: Operation) -> bool:
     shape, name = known_shape(data.shape), data.dtype.name
     if name not in TYPES or name == "bool" or 0 in shape:
         return False
-    if mode in ("min", "max", "div") and (
-        name.startswith("u") or (mode == "div" and name[0] != "f")
-    ):
+    if mode == "div" and not data.dtype.is_float:
+        return False
+    if mode in ("min", "max") and data.dtype.kind == "uint":
         return False
     moved = [updates] if ctx.number(data) is not None else [data, updates]
     line = len(known_shape(indices.shape)) == 1

@@ -1,0 +1,74 @@
+"""Reductions over any axes, positions and running sums against the references."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.backends.cpu.agreement import CHANNELS, agree
+
+NUMBERS = ("reduction_sum", "reduction_maximum", "reduction_minimum", "reduction_product")
+
+
+@st.composite
+def tensors(draw, dtypes=("float32", "int32", "float64", "int64")):
+    shape = draw(st.lists(st.sampled_from([1, 2, 3, 5, 17]), min_size=1, max_size=4))
+    shape = (*shape[:-1], draw(st.sampled_from(CHANNELS)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    x = rng.integers(-2, 3, shape).astype(draw(st.sampled_from(dtypes)))
+    if x.dtype.kind == "f" and draw(st.booleans()):
+        x[rng.random(shape) < 0.05] = np.nan
+    return x
+
+
+@pytest.mark.parametrize("op", NUMBERS)
+@settings(max_examples=20)
+@given(tensors(), st.data())
+def test_over_any_axes(op, x, data):
+    axes = tuple(data.draw(st.sets(st.integers(0, x.ndim - 1), min_size=1)))
+    keep = data.draw(st.booleans())
+    with np.errstate(over="ignore"):
+        agree(lambda g, x: getattr(g, op)(x, axes, keep), [x])
+
+
+@pytest.mark.parametrize("op", ["reduction_and", "reduction_or"])
+@settings(max_examples=10)
+@given(tensors(("bool",)), st.data())
+def test_truth(op, x, data):
+    axes = tuple(data.draw(st.sets(st.integers(0, x.ndim - 1), min_size=1)))
+    agree(lambda g, x: getattr(g, op)(x, axes), [x])
+
+
+@pytest.mark.parametrize("op", ["reduction_arg_maximum", "reduction_arg_minimum"])
+@settings(max_examples=20)
+@given(tensors(), st.data())
+def test_positions(op, x, data):
+    axis = data.draw(st.integers(0, x.ndim - 1))
+    agree(lambda g, x: getattr(g, op)(x, axis, False), [x])
+
+
+@settings(max_examples=20)
+@given(tensors(), st.data(), st.booleans(), st.booleans())
+def test_running_sums(x, data, exclusive, reverse):
+    axis = data.draw(st.integers(0, x.ndim - 1))
+    agree(lambda g, x: g.cumulative_sum(x, axis, exclusive, reverse), [x])
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_layer_normalization_in_panels(channels):
+    """Statistics over the last axis of what lies in panels, and sums over everything."""
+    rng = np.random.default_rng(channels)
+    x = rng.standard_normal((2, 5, 7, channels)).astype("float32")
+    scale = rng.standard_normal(channels).astype("float32")
+
+    def make(g, x):
+        pooled = g.max_pooling_2d(x, 1)
+        y = g.layer_normalization(pooled, g.constant(scale), g.constant(scale))
+        total = g.reduction_sum(g.max_pooling_2d(y, 1) * pooled, keep_dims=False)
+        return [y, total, g.gradients(total, [x])[x]]
+
+    agree(make, [x], tolerance=1e-4)
+
+
+def test_many_tasks():
+    x = np.random.default_rng(0).integers(-9, 9, (3, 200, 700)).astype("int32")
+    agree(lambda g, x: [g.reduction_sum(x, axis) for axis in (0, 1, 2)], [x])
