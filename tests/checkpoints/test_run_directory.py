@@ -141,6 +141,18 @@ def test_one_process_at_a_time(tmp_path):
         pass
 
 
+def test_metrics_are_numbers(tmp_path):
+    run = RunDirectory(tmp_path)
+    good = {"step": 1, "epoch": 1, "loss": 2.5, "accuracy": 0.5}
+    records = Records(run.metrics)
+    records.append(good)
+    assert run.read_metrics() == [good]
+    records.append({**good, "loss": "low"})
+    records.close()
+    with pytest.raises(CheckpointError, match="line 2 has no number for loss"):
+        run.read_metrics()
+
+
 def test_config(tmp_path):
     run = RunDirectory(tmp_path / "run")
     assert not run.exists

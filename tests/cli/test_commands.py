@@ -162,6 +162,19 @@ def test_commands_want_a_trained_run(stepgraph, trained: CommandLine):
     assert "there is no checkpoint in it yet" in done.stderr
 
 
+def test_floating_pictures_are_remarked_on(trained: CommandLine, tmp_path):
+    from PIL import Image
+
+    run = tmp_path / "run"
+    run.mkdir()
+    config = json.loads((trained.folder / "run" / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "pixels": "float32"}))
+    (run / "checkpoints").symlink_to(trained.folder / "run" / "checkpoints")
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    done = trained("predict", tmp_path / "a.png", "--run-dir", run)
+    assert "trained on float32 pictures" in done.stderr
+
+
 def test_another_data_set_is_refused(trained: CommandLine, tmp_path):
     copy = tmp_path / "run"
     copy.mkdir()

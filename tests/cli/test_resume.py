@@ -4,6 +4,7 @@ import json
 import signal
 import time
 
+import numpy as np
 import pytest
 
 from tests.cli.harness import JOB
@@ -112,6 +113,28 @@ def test_what_makes_up_a_run_cannot_be_changed(trained):
     done = trained("train", "--resume", "--run-dir", "run", "--seed", 5, "--batch-size", 3, code=1)
     assert "--seed: 5, the run has 0" in done.stderr
     assert "--batch-size: 3, the run has 128" in done.stderr
+
+
+def test_changed_data_is_noticed(stepgraph, rng):
+    images = rng.integers(0, 256, (40, 8, 8), np.uint8)
+    arrays = {"x_train": images, "y_train": np.arange(40) % 10}
+    arrays |= {"x_test": images[:20], "y_test": np.arange(20) % 10}
+    np.savez(stepgraph.folder / "data.npz", **arrays)
+    small = ("--dataset", "data.npz", "--batch-size", 10)
+    stepgraph.train(*small, "--steps", 2, "--run-dir", "run")
+    images[3, 3, 3] ^= 1
+    np.savez(stepgraph.folder / "data.npz", **arrays)
+    done = stepgraph("train", "--resume", "--run-dir", "run", "--steps", 4, code=1)
+    assert "are not those that the run began with" in done.stderr
+
+
+def test_another_device_is_remarked_on(stepgraph):
+    stepgraph.train("--steps", 2, "--run-dir", "run")
+    done = stepgraph(
+        *("train", "--resume", "--run-dir", "run", "--steps", 4, "--device", "reference")
+    )
+    assert "goes on on device reference instead of cpu" in done.stderr
+    assert "done: 4 of 4 steps" in done.stdout
 
 
 def test_a_finished_run_stays_as_it_is(trained, files):

@@ -17,6 +17,8 @@ from stepgraph.checkpoints.records import Records, cut_records, read_records
 from stepgraph.errors import CheckpointError, describe
 
 CONFIG = "config.json"
+METRICS = ("step", "epoch", "loss", "accuracy")
+"""What each line of ``metrics.jsonl`` says; ``val_loss``, ``val_accuracy`` at an epoch's end."""
 _MAX_CONFIG = 16 << 20
 
 
@@ -153,4 +155,15 @@ class RunDirectory:
         Raises:
             CheckpointError: there are none, or a line is damaged.
         """
-        return read_records(self.metrics)
+        records = read_records(self.metrics)
+        for number, record in enumerate(records, 1):
+            wrong = [key for key in METRICS if not isinstance(record.get(key), int | float)]
+            if wrong:
+                raise CheckpointError(
+                    describe(
+                        f"read {self.metrics}",
+                        f"line {number} has no number for {', '.join(wrong)}",
+                        fix="remove the line",
+                    )
+                )
+        return records

@@ -31,6 +31,8 @@ class RunConfig:
         channels: 1, 3, or None to keep them.
         image_shape: height, width, channels that the network takes.
         class_names: in the order of the network's outputs.
+        pixels: dtype of the data set's pictures: uint8, scaled to 0..1, or float32, taken as it is.
+        data_sha256: of both sets' pictures and labels, so that a run goes on with the same ones.
         epochs: passes over the training set; None if `steps` says it alone.
         steps: steps in all; None if `epochs` says it alone.
         batch_size: pictures a step.
@@ -58,6 +60,8 @@ class RunConfig:
     channels: int | None
     image_shape: list[int]
     class_names: list[str]
+    pixels: str
+    data_sha256: str
     epochs: int | None
     steps: int | None
     batch_size: int

@@ -48,6 +48,11 @@ def command(
         output.json_errors()
     trained = load_trained(find_run(run_dir), device, threads)
     config = trained.config
+    if config.pixels != "uint8":
+        output.note(
+            f"this network was trained on {config.pixels} pictures as they were; files are scaled "
+            "to 0..1, which may be something else"
+        )
     height, width, channels = config.image_shape
     pictures, readable, failed = [], [], False
     for file in files:

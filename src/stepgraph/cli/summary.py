@@ -28,7 +28,7 @@ from stepgraph.cli.options import POSITIVE, NamedOption, json_option, model_name
     multiple=True,
     metavar="NAME=VALUE",
     callback=name_value,
-    help="Further argument of the network's builder, such as stem_width=2. May be repeated.",
+    help="Further argument of the network's builder, such as stem=2. May be repeated.",
 )
 @click.option("--image-size", type=POSITIVE, default=JOB["image_size"], show_default=True)
 @click.option("--channels", type=POSITIVE, default=JOB["channels"], show_default=True)

@@ -30,7 +30,7 @@ from stepgraph.cli.options import (
 from stepgraph.cli.stopping import StopRequest
 from stepgraph.cli.training import Training, resume_command
 from stepgraph.datasets import Dataset, Splits, channel_statistics
-from stepgraph.errors import CheckpointError, describe
+from stepgraph.errors import CheckpointError, DataError, describe
 
 
 def _choices(table: Mapping[str, tuple[str, Any]]) -> str:
@@ -55,7 +55,7 @@ def _choices(table: Mapping[str, tuple[str, Any]]) -> str:
     multiple=True,
     metavar="NAME=VALUE",
     callback=name_value,
-    help="Further argument of the network's builder, such as stem_width=2. May be repeated.",
+    help="Further argument of the network's builder, such as stem=2. May be repeated.",
 )
 @click.option(
     "--dataset",
@@ -162,8 +162,16 @@ def command(
     reporter.preparing("reading the data set")
     if resume:
         run = RunDirectory(find_run(run_dir))
-        config = _changed(loading.read_config(run), chosen)
+        before = loading.read_config(run)
+        config = _changed(before, chosen)
+        if config.device != before.device:
+            reporter.note(
+                f"the run goes on on device {config.device} instead of {before.device}; its "
+                "numbers will differ in their last digits from what they would have been"
+            )
         splits = loading.load_data(config, download=download)
+        if loading.fingerprint(splits) != config.data_sha256:
+            raise _other_data(config)
     else:
         config, splits, remark = new_config(chosen, download)
         if remark:
@@ -251,6 +259,8 @@ def new_config(
         channels=values["channels"],
         image_shape=list(train.image_shape),
         class_names=list(train.class_names),
+        pixels=train.images.dtype.name,
+        data_sha256=loading.fingerprint(splits),
         epochs=values["epochs"],
         steps=values.get("steps"),
         batch_size=batch_size,
@@ -348,6 +358,16 @@ def _occupied(path: Path) -> CheckpointError:
             "a run was begun in it already",
             fix=f"go on with it: {resume_command(path)}\n"
             "       or choose another --run-dir for a new run",
+        )
+    )
+
+
+def _other_data(config: RunConfig) -> DataError:
+    return DataError(
+        describe(
+            "train --resume",
+            f"the pictures or labels of {config.dataset} are not those that the run began with",
+            fix="bring them back (--data says where they are), or begin a new run",
         )
     )
 
