@@ -72,6 +72,35 @@ def _floor_modulo(f: Function, a: Value, b: Value) -> Value:
     return result if is_float(a.type) else f.select(b == 0, _zero(a), result)
 
 
+def _safe(f: Function, b: Value) -> Value:
+    """A divisor that ends no process: zero and -1 are dealt with apart."""
+    return f.select((b == 0) | (b == -1), b.like(1), b)
+
+
+def _floor_division(f: Function, a: Value, b: Value) -> Value:
+    if is_float(a.type):
+        return f.intrinsic("floor", a / b)
+    quotient, rest = a / _safe(f, b), a % _safe(f, b)
+    below = (rest != 0) & ((rest < 0) ^ (b < 0))
+    quotient = f.select(b == -1, -a, f.select(below, quotient - 1, quotient))
+    return f.select(b == 0, _zero(a), quotient)
+
+
+def _modulo(f: Function, a: Value, b: Value) -> Value:
+    return f.libm("fmod", a, b) if is_float(a.type) else a % _safe(f, b)
+
+
+def _shift(f: Function, x: Value, places: Value, left: bool) -> Value:
+    bits = int(element(x.type).width)
+    fits = (places >= 0) & (places < bits)
+    known = f.select(fits, places, bits - 1)
+    return f.select(fits, x << known, _zero(x)) if left else x >> known
+
+
+def _signbit(f: Function, x: Value) -> Value:
+    return f.bitcast(x, i32) < 0
+
+
 def _division_no_nan(f: Function, a: Value, b: Value) -> Value:
     return f.select(b == 0.0, _zero(a), a / b)
 
@@ -156,7 +185,7 @@ FLOAT_OPS: dict[str, Emitter] = {
     "round": _intrinsic("round"),
     "truncate": _intrinsic("trunc"),
     "power": _power,
-    "modulo": _libm("fmod"),
+    "signbit": _signbit,
     "atan2": _libm("atan2"),
     "stochastic_gradient_descent": _descend,
     "is_nan": _is_nan,
@@ -181,7 +210,9 @@ NUMBER_OPS: dict[str, Emitter] = {
     "sign": _sign,
     "minimum": _propagating("minimum"),
     "maximum": _propagating("maximum"),
+    "modulo": _modulo,
     "floor_modulo": _floor_modulo,
+    "floor_division": _floor_division,
     "less_than": lambda f, a, b: a < b,
     "less_than_or_equal_to": lambda f, a, b: a <= b,
     "greater_than": lambda f, a, b: a > b,
@@ -200,7 +231,19 @@ BOOL_OPS: dict[str, Emitter] = {
     "logical_and": lambda f, a, b: a & b,
     "logical_or": lambda f, a, b: a | b,
     "logical_xor": lambda f, a, b: a ^ b,
+    "logical_nand": lambda f, a, b: ~(a & b),
+    "logical_nor": lambda f, a, b: ~(a | b),
+    "logical_xnor": lambda f, a, b: ~(a ^ b),
     "logical_not": _not,
+}
+
+INTEGER_OPS: dict[str, Emitter] = {
+    "bitwise_and": lambda f, a, b: a & b,
+    "bitwise_or": lambda f, a, b: a | b,
+    "bitwise_xor": lambda f, a, b: a ^ b,
+    "bitwise_not": _not,
+    "bitwise_left_shift": lambda f, x, places: _shift(f, x, places, True),
+    "bitwise_right_shift": lambda f, x, places: _shift(f, x, places, False),
 }
 
 # Whose operands differ in dtype or whose meaning needs more than one table.
@@ -214,7 +257,7 @@ def emitter(name: str, dtypes: tuple[str, ...]) -> Emitter | None:
     if name == "select":
         return SELECT if dtypes[0] == "bool" else None
     if name == "clamp":
-        return _clamp if dtypes[0] == "float32" else None
+        return _clamp if dtypes[0] != "bool" else None
     first = dtypes[0]
     if name in ANY_OPS:
         return ANY_OPS[name]
@@ -222,7 +265,7 @@ def emitter(name: str, dtypes: tuple[str, ...]) -> Emitter | None:
         return BOOL_OPS.get(name)
     if name in NUMBER_OPS:
         return NUMBER_OPS[name]
-    return FLOAT_OPS.get(name) if first == "float32" else None
+    return (FLOAT_OPS if first == "float32" else INTEGER_OPS).get(name)
 
 
 def constant(f: Function, name: str, number: float, count: int) -> Value:
