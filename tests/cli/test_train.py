@@ -10,6 +10,7 @@ import pytest
 
 from stepgraph.checkpoints import RunDirectory
 from stepgraph.cli import main
+from stepgraph.cli.stopping import SAME_SECONDS, StopRequest
 from tests.cli.harness import JOB
 
 
@@ -134,10 +135,27 @@ def test_a_signal_saves_and_says_how_to_go_on(stepgraph, name, code):
     assert f"going on after step {found.step:,}" in again.stdout
 
 
+def test_signals_are_counted():
+    now, told = [100.0], []
+    before = signal.getsignal(signal.SIGINT)
+    with StopRequest(told.append, clock=lambda: now[0]) as stop:
+        assert not stop.requested
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        assert stop.exit_code == 130
+        now[0] += SAME_SECONDS / 2
+        signal.raise_signal(signal.SIGINT)
+        now[0] += SAME_SECONDS
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert told == ["Ctrl-C"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_the_second_signal_stops_at_once(stepgraph, events):
     process = started(stepgraph, "--json", "--checkpoint-every", 2)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.002)
+    time.sleep(SAME_SECONDS)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -16,6 +17,10 @@ SIGNALS: dict[str, str] = {
 }
 
 
+SAME_SECONDS = 0.5
+"""Signals closer together are one: a terminal and a program around ours may both send it."""
+
+
 class StopRequest:
     """Notes the first signal; the second one interrupts at once.
 
@@ -25,11 +30,16 @@ class StopRequest:
     Args:
         tell: called on another thread (a handler must not print: it may have interrupted a print),
             with the name of the cause.
+        clock: in seconds.
     """
 
-    def __init__(self, tell: Callable[[str], object]) -> None:
+    def __init__(
+        self, tell: Callable[[str], object], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.number: int | None = None
         self._tell = tell
+        self._clock = clock
+        self._at = 0.0
         self._before: dict[int, Any] = {}
         self._teller: threading.Thread | None = None
 
@@ -60,8 +70,11 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            raise KeyboardInterrupt
+            if self._clock() - self._at >= SAME_SECONDS:
+                raise KeyboardInterrupt
+            return
         self.number = number
+        self._at = self._clock()
         cause = SIGNALS[signal.Signals(number).name]
         self._teller = threading.Thread(target=self._tell, args=(cause,), daemon=True)
         self._teller.start()
