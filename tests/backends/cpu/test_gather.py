@@ -86,3 +86,20 @@ def test_an_index_outside_is_refused():
     executable, feeds = compiled(lambda g, x, i: g.gather(x, i), [table, good])
     with pytest.raises(FeedError, match="index 3 is outside axis 0 of size 3"):
         executable.run({feeds[0]: table, feeds[1]: bad})
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2), st.integers(1, 3), st.integers(0, 2**31), st.sampled_from(MODES))
+def test_tuples(batch, depth, seed, mode):
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(0.5, 2, (2, 3, 4, 5, 17)).astype("float32")
+    sizes = x.shape[batch : batch + depth]
+    lead = (*x.shape[:batch], 6)
+    indices = np.stack([rng.integers(0, n, lead) for n in sizes], -1).astype("int32")
+
+    def make(g, x, indices):
+        y = g.gather_nd(x, indices, batch)
+        more = g.scatter_nd(y * 1.5, indices, data=x, batch_dimensions=batch, mode=mode)
+        return [y, more, g.gather_nd_gradient(y, indices, x, batch)]
+
+    agree(make, [x, indices])

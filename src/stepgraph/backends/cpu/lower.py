@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
+from stepgraph.backends.cpu.conversions import convert_weights
 from stepgraph.backends.cpu.fusion import Fusion, Group, read_by
 from stepgraph.backends.cpu.kinds import kind_of
 from stepgraph.backends.cpu.layout_choice import Layouts
@@ -32,6 +33,7 @@ class Lowering:
         layouts: what layout each tensor prefers.
         feeds, targets: buffers by feed name, and in order of the targets.
         threads: how many will run it; only scratch memory depends on it.
+        disabled: names of passes that are switched off.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Lowering:
     ) -> None:
         self.program = program
         self.threads = threads
+        self.disabled = frozenset(disable)
         self.steps: list[Step] = []
         self.feeds: dict[str, Buffer] = {}
         self._state = state
@@ -220,7 +223,7 @@ class Lowering:
         native = source.dtype.name in ("float32", "int32", "int64", "bool")
         if pair == {ROWS, PANELS} and native and source.count and source.shape:
             self.add(copy_step(source, target))
-        else:
+        elif not convert_weights(self, source, target):
             self.add(PythonStep(f"convert to {layout}", [source], [target], function=list))
         return target
 

@@ -8,6 +8,7 @@ after the other. What is left is lowered op by op.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from stepgraph.backends.cpu.nests import supported_axes
@@ -193,6 +194,18 @@ def _run_by_run(graph: Graph, op: Operation, inputs: Inputs) -> Tensor | None:
     return graph.expand_dims(made, now) if keep else made
 
 
+def _whole_batches(graph: Graph, op: Operation, inputs: Inputs) -> Tensor | None:
+    """Products whose sides have different batches: both get the result's."""
+    shapes = [known_shape(t.shape) for t in inputs]
+    batch = known_shape(op.output.shape)[:-2]
+    if all(prod(shape[:-2]) in (1, prod(batch)) for shape in shapes) or 0 in batch:
+        return None
+    spread = [
+        graph.broadcast(t, (*batch, *shape[-2:])) for t, shape in zip(inputs, shapes, strict=True)
+    ]
+    return _again(graph, op, spread)
+
+
 def _last_run(axes: Sequence[int]) -> list[int]:
     run = [axes[-1]]
     for axis in reversed(axes[:-1]):
@@ -217,7 +230,7 @@ def _repeating_pad(graph: Graph, op: Operation, inputs: Inputs) -> Tensor | None
 
 SPELLED_OUT = (
     *("one_hot", "convolution_transpose_2d"),
-    *("resize_nearest", "resize_bilinear", "pad_gradient"),
+    *("resize_nearest", "resize_bilinear", "pad_gradient", "gather_gradient"),
 )
 
 RULES: Rules = {
@@ -227,4 +240,5 @@ RULES: Rules = {
     **dict.fromkeys(REDUCTIONS, (_run_by_run,)),
     **dict.fromkeys(SPELLED_OUT, (_spelled_out,)),
     "pad": (_repeating_pad,),
+    "matrix_multiplication": (_whole_batches,),
 }

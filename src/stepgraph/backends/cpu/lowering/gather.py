@@ -16,9 +16,10 @@ from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep, Py
 from stepgraph.backends.cpu.registry import lowers
 from stepgraph.backends.cpu.views import any_view, constant, copy, view
 from stepgraph.graph.definition import Array
-from stepgraph.graph.dtypes import int64
+from stepgraph.graph.dtypes import DType, int64
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.gather import check_indices
+from stepgraph.graph.ops.gather_nd import nd_flat
 from stepgraph.graph.shapes import known_shape
 from stepgraph.graph.tensor import Tensor
 
@@ -45,6 +46,25 @@ def _checked(ctx: Lowering, op: Operation, indices: Tensor, size: int, axis: int
     wide = ctx.scratch(given.shape, int64, f"{op.name}/indices")
     copy(ctx, view(given), view(wide), f"{op.type}: widen indices")
     return wide
+
+
+def _flat(ctx: Lowering, op: Operation, x: Tensor, indices: Tensor) -> Buffer:
+    """Tuples of indices as row numbers, checked and computed by the reference's own code."""
+    shape, batch = known_shape(x.shape), op.attributes["batch_dimensions"]
+    if indices.operation.type == "constant":
+        value: Array = indices.operation.attributes["value"]
+        return constant(nd_flat(shape, value, batch, op.type), f"{op.name}/rows")
+    given = ctx.value(indices, ROWS)
+    flat = ctx.scratch((prod(given.shape[:-1]),), int64, f"{op.name}/rows")
+    ctx.add(
+        PythonStep(
+            f"{op.type}: check indices",
+            [given],
+            [flat],
+            function=lambda arrays: [nd_flat(shape, arrays[0], batch, op.type)],
+        )
+    )
+    return flat
 
 
 def _laid_out(shape: tuple[int, ...], axis: int, layout: Layout) -> tuple[tuple[int, ...], int]:
@@ -75,44 +95,98 @@ def _lower_gather(ctx: Lowering, op: Operation) -> bool:
     return True
 
 
+@lowers("gather_nd")
+def _lower_gather_nd(ctx: Lowering, op: Operation) -> bool:
+    x, indices = op.inputs
+    shape = known_shape(x.shape)
+    if x.dtype.name not in TYPES or 0 in shape:
+        return False
+    split = op.attributes["batch_dimensions"] + known_shape(indices.shape)[-1]
+    flat = _flat(ctx, op, x, indices)
+    source, target = ctx.value(x, ROWS), ctx.output(op.output, ROWS)
+    behind = prod(shape[split:])
+    block = max(1, ELEMENTS // behind)
+    sizes = {"before": 1, "inner": 1, "size": prod(shape[:split]), "behind": behind}
+    sizes |= {"count": flat.count, "block": block, "blocks": 1}
+    _move(ctx, op, "gather", (source, flat, target), sizes, -(-flat.count // block))
+    return True
+
+
+def _combines(dtype: DType, mode: str) -> bool:
+    """Whether there is a kernel for a scatter."""
+    if dtype.name not in TYPES or dtype.is_bool:
+        return False
+    if mode == "div" and not dtype.is_float:
+        return False
+    return mode not in ("min", "max") or dtype.kind != "uint"
+
+
 @lowers("scatter")
 def _lower_scatter(ctx: Lowering, op: Operation) -> bool:
     data, updates, indices = op.inputs
     axis, mode = op.attributes["axis"], op.attributes["mode"]
-    shape, name = known_shape(data.shape), data.dtype.name
-    if name not in TYPES or name == "bool" or 0 in shape:
+    shape = known_shape(data.shape)
+    if not _combines(data.dtype, mode) or 0 in shape:
         return False
-    if mode == "div" and not data.dtype.is_float:
-        return False
-    if mode in ("min", "max") and data.dtype.kind == "uint":
-        return False
-    moved = [updates] if ctx.number(data) is not None else [data, updates]
+    number = ctx.number(data)
+    moved = [updates] if number is not None else [data, updates]
     line = len(known_shape(indices.shape)) == 1
     panels = axis < len(shape) - 1 and line and all(ctx.has(t, PANELS) for t in moved)
-    layout = PANELS if panels and not ctx.number(data) else ROWS
+    layout = PANELS if panels and not number else ROWS
     checked = _checked(ctx, op, indices, shape[axis], axis)
-    number = ctx.number(data)
+    target = _started(ctx, op, layout)
     count = prod(known_shape(indices.shape))
-    if number is not None:
-        target = ctx.output(op.output, layout)
-        one = constant(np.array(number, data.dtype.numpy), f"{op.name}/value")
-        whole = any_view(target)
-        copy(ctx, view(one).broadcast(whole.sizes), whole, f"{op.type}: fill")
-    else:
+    if count:
+        source = ctx.value(updates, layout)
+        shape, axis = _laid_out(shape, axis, layout)
+        sizes = {"before": prod(shape[:axis]), "size": shape[axis], "count": count}
+        _combine(ctx, op, (source, checked, target), sizes, prod(shape[axis + 1 :]))
+    return True
+
+
+@lowers("scatter_nd")
+def _lower_scatter_nd(ctx: Lowering, op: Operation) -> bool:
+    data, updates, indices = op.inputs
+    shape = known_shape(data.shape)
+    if not _combines(data.dtype, op.attributes["mode"]) or 0 in shape:
+        return False
+    split = op.attributes["batch_dimensions"] + known_shape(indices.shape)[-1]
+    flat = _flat(ctx, op, data, indices)
+    target = _started(ctx, op, ROWS)
+    if flat.count:
+        source = ctx.value(updates, ROWS)
+        sizes = {"before": 1, "size": prod(shape[:split]), "count": flat.count}
+        _combine(ctx, op, (source, flat, target), sizes, prod(shape[split:]))
+    return True
+
+
+def _started(ctx: Lowering, op: Operation, layout: Layout) -> Buffer:
+    """The result of a scatter before anything is scattered: the data."""
+    data = op.inputs[0]
+    number = ctx.number(data)
+    if number is None:
         old = ctx.value(data, layout)
         target = ctx.output(op.output, layout)
         copy(ctx, any_view(old), any_view(target), f"{op.type}: data", over=True)
-    if not count:
-        return True
-    source = ctx.value(updates, layout)
-    shape, axis = _laid_out(shape, axis, layout)
-    before, behind = prod(shape[:axis]), prod(shape[axis + 1 :])
+        return target
+    target = ctx.output(op.output, layout)
+    one = constant(np.array(number, data.dtype.numpy), f"{op.name}/value")
+    whole = any_view(target)
+    copy(ctx, view(one).broadcast(whole.sizes), whole, f"{op.type}: fill")
+    return target
+
+
+def _combine(
+    ctx: Lowering,
+    op: Operation,
+    buffers: tuple[Buffer, Buffer, Buffer],
+    sizes: dict[str, int],
+    behind: int,
+) -> None:
     block = -(-behind // PARTS // LANES) * LANES or LANES
     blocks = -(-behind // block)
-    sizes = {"before": before, "inner": before, "size": shape[axis], "behind": behind}
-    sizes |= {"count": count, "block": block, "blocks": blocks}
-    _move(ctx, op, mode, (source, checked, target), sizes, before * blocks)
-    return True
+    sizes |= {"inner": sizes["before"], "behind": behind, "block": block, "blocks": blocks}
+    _move(ctx, op, op.attributes["mode"], buffers, sizes, sizes["before"] * blocks)
 
 
 def _move(
