@@ -37,7 +37,7 @@ from stepgraph.graph.tensor import Tensor, Variable
 assert _lowerings.FAMILIES  # importing them fills the table
 
 # What this engine does beside the passes every device gets; each can be switched off by name.
-OWN_PASSES = ("fuse", "layout", "in_place", "fold_updates", "share_memory")
+OWN_PASSES = ("fuse", "layout", "in_place", "fold_updates", "share_memory", "winograd")
 
 # Composites that run faster spelled out, because the parts fuse with what stands around them.
 SPELLED_OUT = (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from stepgraph.backends.cpu.native.partials import partial_sums
+
 
 def _taps(conv):
     """For each tap that reaches the input: its number, output slices and input slices."""
@@ -51,3 +53,16 @@ def to_weight_panels(conv, w):
     padded = np.pad(w, ((0, 0), (0, -inputs % width), (0, -outputs % 16)))
     split = padded.reshape(taps, -1, width, conv.out_panels, 16)
     return np.ascontiguousarray(split.transpose(3, 1, 0, 2, 4).astype(np.float32))
+
+
+def weight_gradient(kernels, name, sizes, output, *, parts, alpha, beta, **operands):
+    """Runs a weight gradient kernel, and the sum of its parts where it makes several."""
+    arguments, tasks = sizes
+    scratch = np.full(max(arguments["scratch_size"], 1), np.nan, np.float32)
+    factors = {"alpha": alpha, "beta": beta} if parts == 1 else {"alpha": 1.0, "beta": 0.0}
+    target = output if parts == 1 else np.full((parts, *output.shape), np.nan, np.float32)
+    kernels(name, tasks, **operands, w=target, scratch=scratch, **factors, **arguments)
+    if parts > 1:
+        arguments, tasks = partial_sums(output.size, parts)
+        factors = {"alpha": alpha, "beta": beta}
+        kernels("sum_partials", tasks, source=target, target=output, **factors, **arguments)

@@ -11,6 +11,7 @@ from tests.backends.cpu.native.convolution_oracle import (
     oracle,
     to_panels,
     to_weight_panels,
+    weight_gradient,
 )
 
 from stepgraph.backends.cpu.native import compile as native_compile
@@ -38,13 +39,23 @@ def _check(kernels, blocking, conv, alpha, beta, seed=0):
     assert dy_memory.shape == conv.y_shape
     nothing = np.zeros(1, np.float32)
 
+    def run_weight_gradient():
+        start = w_memory.copy() if beta else np.full_like(w_memory, np.nan)
+        got = start.copy()
+        sizes = conv.weight_gradient(blocking)
+        weight_gradient(
+            kernels, "convolution_weight_gradient", sizes, got, parts=sizes[0]["splits"],
+            alpha=alpha, beta=beta, x=x_memory, y=dy_memory,
+        )  # fmt: skip
+        return (got - beta * start if beta else got) / alpha
+
     def run(name, sizes, output, **operands):
         arguments, tasks = sizes
         scratch = np.full(max(arguments["scratch_size"], 1), np.nan, np.float32)
         start = output.copy() if beta else np.full_like(output, np.nan)
         got = start.copy()
         operands = {"x": nothing, "w": nothing, "y": nothing, **operands}
-        key = {"forward": "y", "data_gradient": "x", "weight_gradient": "w"}[name]
+        key = {"forward": "y", "data_gradient": "x"}[name]
         operands[key] = got
         kernels(
             f"convolution_{name}", tasks, **operands, scratch=scratch, alpha=alpha, beta=beta,
@@ -59,8 +70,7 @@ def _check(kernels, blocking, conv, alpha, beta, seed=0):
     got = run("forward", conv.forward(blocking), dy_memory, x=x_memory, w=w_memory)
     close(from_panels(got, y.shape), y, "forward")
     assert not np.any(got[-1, :, conv.channels[1] % 16 or 16 :])
-    got = run("weight_gradient", conv.weight_gradient(blocking), w_memory, x=x_memory, y=dy_memory)
-    close(got, to_weight_panels(conv, dw), "weight gradient")
+    close(run_weight_gradient(), to_weight_panels(conv, dw), "weight gradient")
     if not conv.rows:
         got = run("data_gradient", conv.data_gradient(blocking), x_memory, y=dy_memory, w=w_memory)
         close(from_panels(got, dx.shape), dx, "data gradient")
@@ -85,6 +95,10 @@ SHAPES = [
     Convolution(20, (4, 4), (600, 16), (1, 1)),
     Convolution(3, (2, 3), (16, 16), (2, 3), padding=(4, 4, 5, 5)),
     Convolution(2, (32, 32), (3, 64), (7, 7), stride=(2, 2), rows=True),
+    Convolution(7, (20, 21), (16, 17), (3, 3), padding=(1, 1, 1, 1)),
+    Convolution(40, (7, 7), (16, 16), (3, 2), padding=(1, 1, 1, 1)),
+    Convolution(5000, (1, 1), (16, 40), (1, 1)),
+    Convolution(33, (16, 16), (1, 20), (5, 5), rows=True),
     Convolution(2, (28, 28), (1, 6), (5, 5), padding=(2, 2, 2, 2), rows=True),
     Convolution(3, (9, 9), (3, 33), (3, 3), padding=(1, 1, 1, 1), rows=True),
     Convolution(2, (9, 9), (5, 16), (3, 3), dilation=(2, 2), padding=(2, 2, 2, 2), rows=True),
@@ -197,3 +211,16 @@ def test_weights_to_panels_and_back(target, kernels_of, order, inputs, outputs, 
 def test_every_kernel_compiles_for_every_named_target(name):
     target = named_target(name)
     assert len(native_compile.compile_object(str(_module(target)), target)) > 10_000
+
+
+def test_splits_of_a_weight_gradient_follow_from_the_shape(target):
+    """Few channels over many positions make partial results; each has positions enough."""
+    blocking = blocking_for(target)
+    wide = Convolution(64, (32, 32), (64, 64), (3, 3), padding=(1, 1, 1, 1))
+    sizes, tasks = wide.weight_gradient(blocking)
+    assert tasks >= 64
+    assert sizes["splits"] > 1
+    deep = Convolution(64, (4, 4), (512, 512), (3, 3), padding=(1, 1, 1, 1))
+    assert deep.weight_gradient(blocking)[0]["splits"] == 1
+    dense = Convolution(64, (1, 1), (784, 512), (1, 1))
+    assert dense.weight_gradient(blocking)[0]["splits"] == 1

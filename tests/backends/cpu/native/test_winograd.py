@@ -11,12 +11,13 @@ from tests.backends.cpu.native.convolution_oracle import (
     oracle,
     to_panels,
     to_weight_panels,
+    weight_gradient,
 )
 
 from stepgraph.backends.cpu.native.geometry import Convolution
 from stepgraph.backends.cpu.native.kernels import kernel_module
 from stepgraph.backends.cpu.native.product import blocking_for
-from stepgraph.backends.cpu.native.winograd_shapes import Winograd
+from stepgraph.backends.cpu.native.winograd_shapes import Winograd, suits_winograd
 
 SAME = (1, 1, 1, 1)
 
@@ -62,7 +63,7 @@ def _close(got, expected, what):
 
 def _check(kernels, blocking, conv, alpha=1.0, beta=0.0):
     x, w, dy = _operands(conv)
-    y, dx, _ = oracle(conv, x, w, dy)
+    y, dx, dw = oracle(conv, x, w, dy)
     w_memory = to_weight_panels(conv, w)
     for what, source, expected, turned in (("forward", x, y, False), ("data", dy, dx, True)):
         start = _started(to_panels(expected), beta)
@@ -71,6 +72,15 @@ def _check(kernels, blocking, conv, alpha=1.0, beta=0.0):
         result = (got - beta * start if beta else got) / alpha
         _close(from_panels(result, expected.shape), expected, f"{what} {conv}")
         assert not np.any(result[-1, :, expected.shape[-1] % 16 or 16 :])
+    start = _started(w_memory, beta)
+    got = start.copy()
+    sizes = Winograd(conv).weight_gradient()
+    weight_gradient(
+        kernels, "winograd_weight_gradient", sizes, got, parts=sizes[0]["parts"],
+        alpha=alpha, beta=beta, x=to_panels(x), y=to_panels(dy),
+    )  # fmt: skip
+    result = (got - beta * start if beta else got) / alpha
+    _close(result, to_weight_panels(conv, dw), f"weight gradient {conv}")
 
 
 SHAPES = [
@@ -79,6 +89,7 @@ SHAPES = [
     Convolution(2, (8, 6), (16, 17), (3, 3)),
     Convolution(1, (5, 6), (3, 96), (3, 3), padding=(0, 2, 1, 2)),
     Convolution(9, (6, 6), (80, 32), (3, 3), padding=SAME),
+    Convolution(3, (33, 21), (16, 16), (3, 3), padding=SAME),
     Convolution(1, (20, 21), (16, 16), (3, 3), padding=SAME),
     Convolution(40, (4, 4), (600, 16), (3, 3), padding=SAME),
     Convolution(2, (3, 4), (1, 1), (3, 3), padding=(2, 2, 2, 2)),
@@ -119,3 +130,48 @@ def test_partition_does_not_change_a_bit(target, kernels_of, turned):
         _convolve(kernels_of(_module), blocking_for(target), conv, *arguments, parts=parts)
         results.append(got)
     assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize("distribution", ["normal", "positive"])
+def test_errors_are_less_than_twice_those_of_the_direct_kernels(target, kernels_of, distribution):
+    if target.architecture == "aarch64":
+        pytest.skip("the same arithmetic, slow under emulation")
+    conv = Convolution(2, (8, 8), (512, 64), (3, 3), padding=SAME)
+    x, w, dy = _operands(conv)
+    if distribution == "positive":
+        x, dy = np.abs(x), np.abs(dy)
+    y, dx, _ = oracle(conv, x, w, dy)
+    kernels, blocking = kernels_of(_module), blocking_for(target)
+    w_memory = to_weight_panels(conv, w)
+    for source, expected, turned in ((x, y, False), (dy, dx, True)):
+        got, direct = np.zeros_like(to_panels(expected)), np.zeros_like(to_panels(expected))
+        _convolve(kernels, blocking, conv, to_panels(source), w_memory, got, turned)
+        sizes, tasks = (conv.data_gradient if turned else conv.forward)(blocking)
+        scratch = np.zeros(max(sizes["scratch_size"], 1), np.float32)
+        a, b = (direct, to_panels(source)) if turned else (to_panels(source), direct)
+        name = "convolution_data_gradient" if turned else "convolution_forward"
+        kernels(name, tasks, x=a, y=b, w=w_memory, scratch=scratch, alpha=1, beta=0, **sizes)
+        errors = [
+            np.linalg.norm(from_panels(made, expected.shape) - expected) for made in (got, direct)
+        ]
+        assert errors[0] < 2 * errors[1]
+
+
+@pytest.mark.parametrize("kind", ["forward", "data", "weights"])
+def test_which_shapes_are_computed_this_way(kind):
+    def suits(images, side, channels, **settings):
+        settings = {"kernel": (3, 3), "padding": SAME, **settings}
+        shape = Convolution(images, (side, side), (channels, channels), **settings)
+        return suits_winograd(shape, kind)
+
+    assert suits(8, 32, 64)
+    assert suits(64, 8, 256)
+    assert suits(64, 6, 64)
+    assert not suits(1, 6, 64)
+    assert not suits(64, 3, 128)
+    assert not suits(8, 4, 512)
+    assert not suits(8, 32, 64, stride=(2, 2))
+    assert not suits(8, 32, 64, dilation=(2, 2))
+    assert not suits(8, 32, 64, kernel=(5, 5))
+    assert not suits(8, 32, 64, kernel=(1, 1), padding=(0, 0, 0, 0))
+    assert not suits(8, 32, 64, padding=(3, 3, 3, 3))

@@ -10,11 +10,17 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from stepgraph.backends.cpu.fusion import Group
-from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS, Layout
 from stepgraph.backends.cpu.layout_choice import Layouts
+from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS, Layout
 from stepgraph.backends.cpu.lower import Lowering
+from stepgraph.backends.cpu.lowering.winograd import (
+    add_convolution,
+    add_in_parts,
+    add_weight_gradient,
+)
 from stepgraph.backends.cpu.native.geometry import Convolution
-from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep, Scaled
+from stepgraph.backends.cpu.native.winograd_shapes import suits_winograd
+from stepgraph.backends.cpu.plan import At, KernelSource, KernelStep, Scaled
 from stepgraph.backends.cpu.registry import UPDATING, Updating, lowers, prefers
 from stepgraph.graph.dtypes import float32
 from stepgraph.graph.operation import Operation
@@ -216,56 +222,45 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
     from stepgraph.backends.cpu.native.kernels import load_kernels
 
     blocking = load_kernels().blocking
-    alpha: Any = 1.0
-    beta = 0.0
-    reads: list[Buffer]
-    if kind == "forward":
-        values, tasks = shape.forward(blocking)
-        x = ctx.value(data, ROWS if stem else PANELS)
+    name = op.type + (" with update" if update else "")
+    winograd = "winograd" not in ctx.disabled and not dense and suits_winograd(shape, kind)
+    if kind != "weights":
+        reader, writer = ctx.value(data, ROWS if stem else PANELS), ctx.output(result, PANELS)
         w = ctx.value(weights, inner)
-        y = ctx.output(result, PANELS)
-        reads, target = [x, w], y
-    elif kind == "data":
-        values, tasks = shape.data_gradient(blocking)
-        y = ctx.value(data, PANELS)
-        w = ctx.value(weights, inner)
-        x = ctx.output(result, PANELS)
-        reads, target = [y, w], x
+        if winograd:
+            operands = (reader, w, writer)
+            add_convolution(ctx, name, native_source(), shape, operands, kind == "data")
+            return True
+        forward = kind == "forward"
+        values, tasks = (shape.forward if forward else shape.data_gradient)(blocking)
+        x, y = (reader, writer) if forward else (writer, reader)
+        step = KernelStep(name, [reader, w], [writer], tasks=tasks)
+        step.kernel = "convolution_forward" if forward else "convolution_data_gradient"
+        step.arguments = {**values, "x": At(x), "w": At(w), "y": At(y), "alpha": 1.0, "beta": 0.0}
     else:
-        values, tasks = shape.weight_gradient(blocking)
         x = ctx.value(source, ROWS if stem else PANELS)
         y = ctx.value(op.inputs[1] if dense else op.inputs[0], PANELS)
-        reads = [x, y]
-        if update is None:
-            w = ctx.output(result, inner)
-        else:
-            w = ctx.output(update[0], inner)
+        target, (alpha, beta) = ctx.output(update[0] if update else result, inner), (1.0, 0.0)
+        if update:
             alpha, beta = update[1], 1.0
-            if isinstance(alpha, Scaled):
-                reads.append(alpha.buffer)
-        target = w
-    scratch_size = values.get("scratch_size", 0)
-    arguments: dict[str, Any] = {**values, "x": At(x), "w": At(w), "y": At(y)}
-    writes = [target]
-    if scratch_size:
-        scratch = ctx.scratch((ctx.threads * scratch_size,), float32, f"{op.name}/scratch")
-        writes.append(scratch)
-        arguments["scratch"] = At(scratch)
+        if winograd:
+            operands = (x, y, target)
+            add_weight_gradient(ctx, name, native_source(), shape, operands, alpha, beta)
+            return True
+        values, tasks = shape.weight_gradient(blocking)
+        step = KernelStep(name, [x, y], [], tasks=tasks, kernel="convolution_weight_gradient")
+        step.arguments = {**values, "x": At(x), "y": At(y)}
+    step.source = native_source()
+    step.flops = 2 * shape.multiply_adds()
+    step.arguments["scratch"] = 0
+    if values["scratch_size"]:
+        size = ctx.threads * values["scratch_size"]
+        scratch = ctx.scratch((size,), float32, f"{op.name}/scratch")
+        step.writes.append(scratch)
+        step.arguments["scratch"] = At(scratch)
+    if kind == "weights":
+        result_in_parts = (values["splits"], target)
+        add_in_parts(ctx, name, native_source(), step, result_in_parts, alpha, beta)
     else:
-        arguments["scratch"] = 0
-    arguments |= {"alpha": alpha, "beta": beta}
-    names = {"forward": "forward", "data": "data_gradient", "weights": "weight_gradient"}
-    ctx.add(
-        KernelStep(
-            name=op.type + (" with update" if update else ""),
-            reads=reads,
-            writes=writes,
-            source=native_source(),
-            kernel=f"convolution_{names[kind]}",
-            arguments=arguments,
-            tasks=tasks,
-            accumulates=update is not None,
-            flops=2 * shape.multiply_adds(),
-        )
-    )
+        ctx.add(step)
     return True

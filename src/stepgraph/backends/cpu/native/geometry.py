@@ -22,6 +22,7 @@ _SIZES = (
     *("images", "height", "width", "out_height", "out_width", "kernel_height", "kernel_width"),
     *("stride_y", "stride_x", "dilation_y", "dilation_x", "pad_y", "pad_x"),
     *("channel_width", "in_panels", "out_panels", "chunk", "mode", "units", "parts"),
+    "splits",
     *("tap_step_y", "tap_step_x", "out_step_y", "out_step_x"),
     *("used_top", "used_height", "used_left", "used_width", "scratch_size"),
 )
@@ -41,6 +42,10 @@ TASK_WORK = 1 << 19
 # tasks are plenty for any number of threads (beyond that, B is only read more often).
 TASK_ROWS = 32
 TASKS = 192
+# A weight gradient of fewer tasks than this is split by positions too, into partial results of at
+# least so many positions each: a weight's part is written, read and added, 8 bytes against one
+# multiply-add per position.
+SPLIT_TASKS, SPLIT_POSITIONS = 64, 512
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,7 @@ class Convolution:
         values = (
             *(self.images, *self.size, *self.out_size, *self.kernel),
             *(*self.stride, *self.dilation, self.padding[0], self.padding[2]),
-            *(self.channel_width, self.in_panels, self.out_panels, chunk, mode, units, parts),
+            *(self.channel_width, self.in_panels, self.out_panels, chunk, mode, units, parts, 1),
             *(*steps, *outs, *self._used(0), *self._used(1), 0),
         )
         return dict(zip(_SIZES, values, strict=True))
@@ -233,13 +238,22 @@ class Convolution:
         return arguments, groups * parts
 
     def weight_gradient(self, blocking: Blocking) -> tuple[dict[str, int], int]:
-        """Sizes for ``convolution_weight_gradient``, and its number of tasks."""
+        """Sizes for ``convolution_weight_gradient``, and its number of tasks.
+
+        With more than one of ``splits``, results are partial: one after the other, to be summed.
+        """
         height, width = self.out_size
         mode = self._mode(width, 7)
         groups = -(-self.out_panels // blocking.panels)
         units = self.in_panels * self.kernel[0]
         by_work = self.multiply_adds() // (groups * TASK_WORK)
         parts = max(1, min(by_work, units))
+        positions = self.images * height * width
+        rooms = positions // SPLIT_POSITIONS
+        if mode != FLAT:
+            rooms = min(rooms, self.images)
+        splits = max(1, min(-(-SPLIT_TASKS // (groups * parts)), by_work // parts, rooms))
         # Positions per visit of C; in whole images unless positions are flat.
         chunk = DEPTH if mode == FLAT else max(1, 2 * DEPTH // (height * width))
-        return self._arguments(mode, units, parts, chunk), groups * parts
+        arguments = self._arguments(mode, units, parts, chunk)
+        return arguments | {"splits": splits}, groups * parts * splits

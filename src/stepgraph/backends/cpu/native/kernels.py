@@ -15,10 +15,12 @@ from stepgraph.backends.cpu.native.data_gradient import emit_data_gradient, emit
 from stepgraph.backends.cpu.native.emit import Arguments, Module
 from stepgraph.backends.cpu.native.layout import emit_layout
 from stepgraph.backends.cpu.native.matmul import emit_matmul
+from stepgraph.backends.cpu.native.partials import emit_partials
 from stepgraph.backends.cpu.native.product import Blocking, Product
 from stepgraph.backends.cpu.native.target import Target, host_target
 from stepgraph.backends.cpu.native.weight_gradient import emit_weight_gradient
 from stepgraph.backends.cpu.native.winograd import emit_winograd
+from stepgraph.backends.cpu.native.winograd_gradient import emit_winograd_gradient
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ def kernel_module(target: Target, blocking: Blocking | None = None) -> tuple[Mod
     emit_data_gradient(module, product, scale, transpose)
     emit_weight_gradient(module, product, scale)
     emit_winograd(module, product, target)
+    emit_winograd_gradient(module, product, target)
+    emit_partials(module)
     emit_matmul(module, product)
     emit_layout(module)
     return module, product

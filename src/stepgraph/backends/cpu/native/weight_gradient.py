@@ -7,9 +7,11 @@ kernel over 3 channels), columns are output channels, and the walk goes over pos
 operands are read in place. With alpha = -lr, beta = 1 and dw the weights themselves, this *is* the
 step of plain gradient descent: no gradient is stored and no pass updates anything.
 
-Per task: a group of output panels and a share of (input panel, kernel row). Positions are taken in
-blocks small enough for the first-level cache; each block of dy is used for all of the task's units
-before the next is read. A unit's part of C (16 x 16 floats a tap) is visited once per block.
+Per task: a group of output panels, a share of (input panel, kernel row), and, where that makes few
+tasks, a share of the positions, whose partial result `partials` adds to the others. Positions are
+taken in blocks small enough for the first-level cache; each block of dy is used for all of the
+task's units before the next is read. A unit's part of C (16 x 16 floats a tap) is visited once per
+block.
 """
 
 from __future__ import annotations
@@ -39,8 +41,10 @@ class _WeightGradient:
     def __init__(self, f: Function, x: Any, product: Product, scale: Function) -> None:
         self.f, self.x, self.product, self.scale = f, x, product, scale
         most = product.blocking.panels
-        group = x.task // x.parts
-        self.start, self.stop = share(f, x.units, x.task - group * x.parts, x.parts)
+        share_number = x.task // x.splits
+        split = x.task - share_number * x.splits
+        group = share_number // x.parts
+        self.start, self.stop = share(f, x.units, share_number - group * x.parts, x.parts)
         first_panel = group * most
         self.panels = least(f, x.out_panels - first_panel, most)
         self.image = x.height * x.width * x.channel_width
@@ -50,7 +54,10 @@ class _WeightGradient:
         self.tap = x.channel_width * PANEL
         self.w_panel = x.kernel_height * x.kernel_width * self.tap
         self.w_group = x.in_panels * self.w_panel
-        self.dw = x.w + first_panel * self.w_group
+        positions = x.images * x.height * x.width
+        total = f.select(x.mode == FLAT, positions, x.images)
+        self.first, self.last = share(f, total, split, x.splits)
+        self.dw = x.w + (split * x.out_panels + first_panel) * self.w_group
         self.dy = x.y + first_panel * self.y_panel
         self.walk = Walk(f)
         self.walk.set(a_row=1, c_row=PANEL, b_panel=self.y_panel, c_panel=self.w_group)
@@ -62,11 +69,10 @@ class _WeightGradient:
 
     def _flat(self) -> None:
         f, x = self.f, self.x
-        positions = x.images * x.height * x.width
         self.walk.set(a_k=x.channel_width, b_k=PANEL)
-        with f.loop(0, positions, x.chunk) as first:
-            count = least(f, x.chunk, positions - first)
-            self.walk.set(run=count, beta=f.select(first == 0, x.beta, 1.0))
+        with f.loop(self.first, self.last, x.chunk) as first:
+            count = least(f, x.chunk, self.last - first)
+            self.walk.set(run=count, beta=f.select(first == self.first, x.beta, 1.0))
             with f.loop(self.start, self.stop) as unit:
                 a = x.x + (unit * self.x_panel + first * x.channel_width)
                 b, c = self.dy + first * PANEL, self.dw + unit * self.w_panel
@@ -74,13 +80,13 @@ class _WeightGradient:
 
     def _mapped(self) -> None:
         f, x = self.f, self.x
-        with f.loop(0, x.images, x.chunk) as first:
-            self.count = least(f, x.chunk, x.images - first)
+        with f.loop(self.first, self.last, x.chunk) as first:
+            self.count = least(f, x.chunk, self.last - first)
             with f.loop(self.start, self.stop) as unit:
                 in_panel = unit // x.kernel_height
                 ky = unit - in_panel * x.kernel_height
                 dw = self.dw + unit * x.kernel_width * self.tap
-                with f.if_(first == 0):
+                with f.if_(first == self.first):
                     rows = x.kernel_width * x.channel_width
                     sizes = (rows, f.index(PANEL), self.panels, self.w_group, x.beta)
                     f.call(self.scale, dw, *sizes)

@@ -39,7 +39,7 @@ _BLOCK = PANEL * PANEL
 Square = list[list[Value]]
 
 
-def _rows_and_columns(make: Any, square: Sequence[Sequence[Value]]) -> Square:
+def rows_and_columns(make: Any, square: Sequence[Sequence[Value]]) -> Square:
     """Applies a transform of a few values to every column, then to every row."""
     columns = [make([row[j] for row in square]) for j in range(len(square[0]))]
     return [make([column[i] for column in columns]) for i in range(len(columns[0]))]
@@ -47,12 +47,12 @@ def _rows_and_columns(make: Any, square: Sequence[Sequence[Value]]) -> Square:
 
 def input_transform(d: Sequence[Sequence[Value]]) -> Square:
     """B^T d B of a 4 x 4 tile."""
-    return _rows_and_columns(lambda v: [v[0] - v[2], v[1] + v[2], v[2] - v[1], v[1] - v[3]], d)
+    return rows_and_columns(lambda v: [v[0] - v[2], v[1] + v[2], v[2] - v[1], v[1] - v[3]], d)
 
 
 def output_transform(m: Sequence[Sequence[Value]]) -> Square:
     """A^T m A: 4 x 4 to 2 x 2."""
-    return _rows_and_columns(lambda v: [v[0] + v[1] + v[2], v[1] - v[2] - v[3]], m)
+    return rows_and_columns(lambda v: [v[0] + v[1] + v[2], v[1] - v[2] - v[3]], m)
 
 
 def weight_transform(g: Sequence[Sequence[Value]]) -> Square:
@@ -62,7 +62,7 @@ def weight_transform(g: Sequence[Sequence[Value]]) -> Square:
         outer, inner = (v[0] + v[2]) * 0.5, v[1] * 0.5
         return [v[0], outer + inner, outer - inner, v[2]]
 
-    return _rows_and_columns(make, g)
+    return rows_and_columns(make, g)
 
 
 def lanes_of(target: Target) -> int:
@@ -138,6 +138,44 @@ class Window:
         ]
 
 
+def transform_tiles(
+    f: Function,
+    x: Any,
+    tiles: tuple[Value, Value],
+    source: tuple[Pointer, Value, Value, tuple[Value, Value], tuple[Value | int, ...]],
+    to: tuple[Pointer, Value | int, Value | int, Value],
+    transform: tuple[Any, int, int],
+) -> None:
+    """Reads the tiles of a map, panel by panel, and writes what a transform makes of each.
+
+    Args:
+        f: the function.
+        x: has ``tiles_y`` and ``tiles_x``.
+        tiles: the first, and how many.
+        source: first panel of the map, floats between panels, number of panels, height and width,
+            and by how many rows and columns a tile starts before its output tile.
+        to: where the first tile's first place goes, floats between tiles, panels, places.
+        transform: a function of a square of vectors, its side, and lanes of the vectors.
+    """
+    base, base_panel, panels, size, shift = source
+    target, to_tile, to_panel, to_place = to
+    make, side, lanes = transform
+    zeros = f.stack(f32, PANEL)
+    zeros.store(f.constant(vector(f32, PANEL), 0.0))
+    walk = Tiles(f, x, tiles[0])
+    with f.loop(0, tiles[1], nonempty=True) as tile:
+        window = Window(f, size, walk.now(), shift, side, zeros)
+        with f.loop(0, panels, nonempty=True) as panel:
+            at = window.places(base + panel * base_panel)
+            place = target + (tile * to_tile + panel * to_panel)
+            for lane in range(0, PANEL, lanes):
+                square = [[(one + lane).load(lanes) for one in row] for row in at]
+                values = [value for row in make(square) for value in row]
+                for number, value in enumerate(values):
+                    (place + (to_place * number + lane)).store(value)
+        walk.advance()
+
+
 class _Convolution:
     """The code of the kernel; holds what its pieces share."""
 
@@ -157,8 +195,6 @@ class _Convolution:
         self.m_place = self.v_panel * most + PANEL
         self.v = x.scratch + x.thread * x.scratch_size
         self.m = self.v + self.v_place * PLACES
-        self.zeros = f.stack(f32, PANEL)
-        self.zeros.store(f.constant(vector(f32, PANEL), 0.0))
         self.nowhere = f.stack(f32, PANEL)
         self.nowhere.store(f.constant(vector(f32, PANEL), 0.0))
 
@@ -190,19 +226,15 @@ class _Convolution:
     def _inputs(self) -> None:
         """Scratch [place][input panel][tile][16] of the block's tiles."""
         f, x = self.f, self.x
-        tiles = Tiles(f, x, self.first)
-        with f.loop(0, self.count, nonempty=True) as tile:
-            shift = (x.pad_y, x.pad_x)
-            window = Window(f, (x.height, x.width), tiles.now(), shift, 4, self.zeros)
-            with f.loop(0, x.in_panels, nonempty=True) as panel:
-                at = window.places(x.x + panel * self.x_panel)
-                to = self.v + (panel * self.v_panel + tile * PANEL)
-                for lane in range(0, PANEL, self.lanes):
-                    d = [[(place + lane).load(self.lanes) for place in row] for row in at]
-                    values = [value for row in input_transform(d) for value in row]
-                    for number, value in enumerate(values):
-                        (to + (self.v_place * number + lane)).store(value)
-            tiles.advance()
+        size, shift = (x.height, x.width), (x.pad_y, x.pad_x)
+        transform_tiles(
+            f,
+            x,
+            (self.first, self.count),
+            (x.x, self.x_panel, x.in_panels, size, shift),
+            (self.v, PANEL, self.v_panel, self.v_place),
+            (input_transform, 4, self.lanes),
+        )
 
     def _outputs(self, first_panel: Value, panels: Value, added: bool) -> None:
         """Output tiles from the scratch [place][panel][tile][16]."""

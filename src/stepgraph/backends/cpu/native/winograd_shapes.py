@@ -11,26 +11,72 @@ from stepgraph.backends.cpu.native.value import f32, i64, pointer
 # Places of a transformed tile: 4 x 4.
 PLACES = 16
 
-_SIZES = (
+_COMMON = (
     *("images", "height", "width", "out_height", "out_width", "pad_y", "pad_x"),
-    *("in_panels", "out_panels", "tiles_y", "tiles_x", "tiles", "block", "chunk", "parts"),
-    "scratch_size",
+    *("in_panels", "out_panels", "tiles_y", "tiles_x", "tiles"),
 )
 FORWARD_FIELDS = {
     **{name: pointer(f32) for name in ("x", "u", "y", "scratch")},
-    **dict.fromkeys(_SIZES, i64),
+    **dict.fromkeys((*_COMMON, "block", "chunk", "parts", "scratch_size"), i64),
+    **dict.fromkeys(("alpha", "beta"), f32),
+}
+GRADIENT_FIELDS = {
+    **{name: pointer(f32) for name in ("x", "y", "w", "scratch")},
+    **dict.fromkeys((*_COMMON, "block", "in_group", "out_group", "parts", "scratch_size"), i64),
     **dict.fromkeys(("alpha", "beta"), f32),
 }
 
-# Floats of transformed input that a block of tiles may fill: 384 KiB, part of the second-level
+# Floats of transformed input that a block of tiles may fill: 192 KiB, part of the second-level
 # cache; and the fewest and most tiles worth a block (multiples of every blocking's rows).
-BLOCK_FLOATS = 96 * 1024
-LEAST_TILES, MOST_TILES = 24, 96
+BLOCK_FLOATS = 48 * 1024
+LEAST_TILES, MOST_TILES = 24, 48
 TASKS = 96
 # Input panels summed by one accumulator. Transformed numbers are of mixed sign and a result adds up
 # sixteen sums of them, so rounding errors weigh more than in a direct sum: with chains of 64 terms
 # the error is that of the direct kernel (chains of 256), with 256 it is twice as large.
 CHUNK = 4
+
+# The weight gradient: tiles between two visits of a sum, panels of each side that a task takes, how
+# many tasks are wanted, and the fewest tiles that are worth a part of their own (whose result is
+# written, read again and added: 72 bytes per weight against 16 multiply-adds per tile).
+GRADIENT_TILES, GRADIENT_GROUP = 48, 4
+GRADIENT_TASKS, GRADIENT_PART = 64, 128
+
+# What a pass costs, in multiply-adds of the direct kernels, measured on an AVX-512 machine where
+# those run at 80 to 90 % of the peak. Products at Winograd's short depth run a little slower; each
+# channel of a tile is transformed, on the way in and on the way out; and so is each weight, which
+# is bound by memory (25 floats). Least gain: below it the model's errors outweigh what is won.
+PRODUCT_COST, CHANNEL_COST, WEIGHT_COST, LEAST_GAIN = 1.15, 120, 400, 1.1
+
+
+def suits_winograd(shape: Convolution, kind: str) -> bool:
+    """Whether Winograd's method is expected to be faster than the direct kernel.
+
+    It is, by 1.4 to 2 times, on maps of 6 x 6 and more with enough images to repay the transform of
+    the weights (2 images of 32 x 32 at 64 channels, 16 of 8 x 8 at 256); on 4 x 4 maps, of whose
+    taps the direct kernels skip 31 % in the padding, only with hundreds of images.
+
+    Args:
+        shape: the convolution.
+        kind: ``forward``, ``data`` or ``weights``: which pass.
+    """
+    plain = shape.kernel == (3, 3) and shape.stride == shape.dilation == (1, 1)
+    if not plain or shape.rows or max(shape.padding) > 2:
+        return False
+    return LEAST_GAIN * winograd_cost(shape, kind) < shape.multiply_adds()
+
+
+def winograd_cost(shape: Convolution, kind: str) -> float:
+    """What a pass costs by Winograd's method, in multiply-adds of the direct kernels."""
+    places = shape.size if kind == "data" else shape.out_size
+    tiles = shape.images * -(-places[0] // 2) * -(-places[1] // 2)
+    inputs, outputs = shape.in_panels * PANEL, shape.out_panels * PANEL
+    channels = inputs + outputs
+    if kind == "weights":
+        group = GRADIENT_GROUP * PANEL
+        channels = inputs * -(-outputs // group) + outputs * -(-inputs // group)
+    work = tiles * (PLACES * inputs * outputs * PRODUCT_COST + channels * CHANNEL_COST)
+    return work + inputs * outputs * WEIGHT_COST
 
 
 @dataclass(frozen=True)
@@ -86,6 +132,24 @@ class Winograd:
         sizes |= {"block": block, "chunk": CHUNK, "parts": parts}
         sizes["scratch_size"] = PLACES * (v_place + m_place)
         return sizes, blocks * parts
+
+    def weight_gradient(self) -> tuple[dict[str, int], int]:
+        """Sizes for ``winograd_weight_gradient``, and its number of tasks.
+
+        With more than one of ``parts``, results are partial: one after the other, to be summed.
+        """
+        sizes = self._sizes(False)
+        in_group, out_group = (
+            min(GRADIENT_GROUP, sizes[name]) for name in ("in_panels", "out_panels")
+        )
+        groups = -(-sizes["in_panels"] // in_group) * -(-sizes["out_panels"] // out_group)
+        parts = max(1, min(-(-GRADIENT_TASKS // groups), sizes["tiles"] // GRADIENT_PART))
+        block = GRADIENT_TILES
+        places = [block * (group * PANEL) + PANEL for group in (in_group, out_group)]
+        sums = in_group * out_group * PANEL * PANEL + PANEL
+        sizes |= {"block": block, "in_group": in_group, "out_group": out_group, "parts": parts}
+        sizes["scratch_size"] = PLACES * (sum(places) + sums)
+        return sizes, groups * parts
 
     @property
     def u_size(self) -> int:
