@@ -9,14 +9,12 @@ runs; padding taps that are skipped do not count as work.
 from __future__ import annotations
 
 import argparse
-import time
 
 import numpy as np
 
-from stepgraph.backends.cpu.native.compile import build
-from stepgraph.backends.cpu.native.emit import Module, f32, i64, pointer, vector
 from stepgraph.backends.cpu.native.geometry import Convolution
 from stepgraph.backends.cpu.native.kernels import load_kernels
+from stepgraph.backends.cpu.native.peak import best_seconds, peak_flops
 from stepgraph.backends.cpu.native.pool import Pool, Program, default_threads
 from stepgraph.backends.cpu.native.target import host_target, named_target
 
@@ -41,38 +39,6 @@ SHAPES = {
     "3x3 4x4 512": Convolution(64, (4, 4), (512, 512), (3, 3), padding=SAME),
     "5x5 28x28 1->32": Convolution(64, (28, 28), (1, 32), (5, 5), padding=(2,) * 4, rows=True),
 }
-
-
-def best_seconds(pool, program, seconds):
-    """Least time of one run among those that fit into the given time."""
-    pool.run(program)
-    times = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 3:
-        start = time.perf_counter()
-        pool.run(program)
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def peak(pool, target, seconds):
-    """GFLOP/s of all threads doing multiply-adds on twelve vector registers each."""
-    module, turns, chains = Module("peak"), 50_000, 12
-    with module.kernel("peak", {"out": pointer(f32), "turns": i64}) as (f, x):
-        half = f.constant(vector(f32, target.lanes), 0.5)
-        sums = [f.variable(half) for _ in range(chains)]
-        with f.loop(0, x.turns, nonempty=True):
-            for total in sums:
-                total.set(f.fma(total.get(), half, half))
-        for number, total in enumerate(sums):
-            (x.out + (x.task * 16 * chains + 16 * number)).store(total.get())
-    library = build(str(module), module.kernels, target=target)
-    tasks = 8 * pool.threads
-    out = np.zeros(tasks * 16 * chains, np.float32)
-    program = Program()
-    packed = module.kernels["peak"].pack(out=out.ctypes.data, turns=turns)
-    program.launch(library["peak"], packed, tasks)
-    return 2e-9 * tasks * turns * chains * target.lanes / best_seconds(pool, program, seconds)
 
 
 def measure(pool, kernels, conv, direction, seconds):
@@ -104,7 +70,7 @@ def main():
     host = host_target()
     target = named_target(options.target, triple=host.triple) if options.target else host
     kernels, pool = load_kernels(target), Pool(options.threads)
-    top = peak(pool, target, options.seconds)
+    top = peak_flops(pool, target, options.seconds) / 1e9
     print(
         f"{target.cpu}, {target.vector_bits} bits, {pool.threads} threads, "
         f"{kernels.blocking.rows} rows x {kernels.blocking.panels} panels; peak {top:.0f} GFLOP/s"

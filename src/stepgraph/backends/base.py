@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from stepgraph.errors import UnsupportedError, describe, nearest
 from stepgraph.graph.definition import Array
@@ -32,6 +32,20 @@ class State(Protocol):
         """Gives a variable a value of its shape and dtype."""
 
 
+class StepTime(NamedTuple):
+    """What one step of a run took.
+
+    Attributes:
+        name: what it does.
+        seconds: how long.
+        flops: floating-point operations in it, where they are counted; else 0.
+    """
+
+    name: str
+    seconds: float
+    flops: int
+
+
 class Runner(Protocol):
     """A program made ready for one device, one set of shapes and fixed values."""
 
@@ -40,6 +54,9 @@ class Runner(Protocol):
 
     def describe(self) -> str:
         """The program as it runs, for people: operations, kernels, planned memory."""
+
+    def profile(self, feeds: Mapping[str, Array]) -> list[StepTime]:
+        """Runs once, step by step, and measures each."""
 
     @property
     def planned_bytes(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stepgraph.backends.base import Runner, State, get_device
+from stepgraph.backends.base import Runner, State, StepTime, get_device
 from stepgraph.compiler.capture import live_operations
 from stepgraph.errors import FeedError, GraphError, ShapeError, describe
 from stepgraph.graph.definition import Array
@@ -140,6 +140,19 @@ class Executable:
     def planned_bytes(self, feeds: Mapping[Tensor, Any] | None = None) -> int:
         """Bytes planned for intermediate values of a run; 0 where a device plans nothing."""
         return self._chosen(feeds).planned_bytes
+
+    def profile(self, feeds: Mapping[Tensor, Any] | None = None) -> list[StepTime]:
+        """Runs once, step by step, and says what each step took.
+
+        The run counts: variables are updated as by `run`. Steps that a device fuses are one step.
+
+        Args:
+            feeds: as for `run`.
+        """
+        arrays = self._checked(feeds or {})
+        with self._lock:
+            runner = self._runner(arrays, {t: a.shape for t, a in arrays.items()})
+            return runner.profile({t.name: a for t, a in arrays.items()})
 
     def _chosen(self, feeds: Mapping[Tensor, Any] | None) -> Runner:
         if feeds is None and self._runners:

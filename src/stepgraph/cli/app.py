@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "summary": "stepgraph.cli.summary",
     "devices": "stepgraph.cli.devices",
     "plot": "stepgraph.cli.plot",
+    "bench": "stepgraph.cli.bench",
 }
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from stepgraph.backends.base import StepTime
 from stepgraph.backends.cpu import lowering as _lowerings
 from stepgraph.backends.cpu.kernels.library import addresses, fetch_module
 from stepgraph.backends.cpu.lower import Lowering
@@ -54,6 +55,10 @@ def supports(definition: OpDefinition) -> bool:
     return (
         definition.name in LOWERINGS or definition.elementwise or definition.reference is not None
     )
+
+
+# The launch that fills in an argument of the next one.
+FETCH = "fetch"
 
 
 class CpuRunner:
@@ -109,7 +114,7 @@ class CpuRunner:
             source = KernelSource(("fetch",), fetch_module)
             fetch_layout, fetch_address = addresses([source])[source]["fetch"]
             packed = fetch_layout.pack(source=_number(value.buffer), target=0, factor=value.factor)
-            records.append(native.launch(fetch_address, packed, 1, "fetch"))
+            records.append(native.launch(fetch_address, packed, 1, FETCH))
         values = {
             name: 0.0 if name in fetched else _number(value)
             for name, value in step.arguments.items()
@@ -136,11 +141,20 @@ class CpuRunner:
         for name, place in self._places:
             place[...] = feeds[name]
 
-    def profile(self, feeds: Mapping[str, Array]) -> list[tuple[Step, float]]:
-        """Runs once, step by step: each step with the seconds it took."""
+    def profile(self, feeds: Mapping[str, Array]) -> list[StepTime]:
+        """Runs once, launch by launch; each figure includes about a microsecond for starting it."""
+        if self._version != self._state.version:
+            self._build()
         self._feed(feeds)
-        times = self._pool.profile(self._native)
-        return [(step, seconds) for step, (_, seconds) in zip(self.steps, times, strict=True)]
+        found = []
+        steps = iter(self.steps)
+        for name, seconds in self._pool.profile(self._native):
+            if name == FETCH:
+                found.append(StepTime(name, seconds, 0))
+            else:
+                step = next(steps)
+                found.append(StepTime(step.name, seconds, step.flops))
+        return found
 
     def describe(self) -> str:
         """The steps, the buffers they touch, the planned memory."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stepgraph.backends.base import StepTime
 from stepgraph.backends.reference.interpreter import evaluate
 from stepgraph.compiler.pipeline import PASSES, compile_program
 from stepgraph.compiler.program import Program
@@ -67,13 +68,22 @@ class ReferenceRunner:
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Runs once."""
+        return self._run(feeds, None)
+
+    def profile(self, feeds: Mapping[str, Array]) -> list[StepTime]:
+        """Runs once and says what each operation took."""
+        times: list[StepTime] = []
+        self._run(feeds, times)
+        return times
+
+    def _run(self, feeds: Mapping[str, Array], times: list[StepTime] | None) -> list[Array]:
         program, state = self._program, self._state
         values: dict[Tensor, Array] = {}
         for name, tensor in program.feeds.items():
             values[tensor] = feeds[name].astype(tensor.dtype.numpy, copy=False)
         for name, tensor in program.variables.items():
             values[tensor] = state.current(name)
-        evaluate(self._operations, values, keep=program.results())
+        evaluate(self._operations, values, keep=program.results(), times=times)
         updates = {n: np.array(values[t]) for n, t in program.updates.items()}
         results = [np.array(values[t]) for t in program.targets]
         state.values.update(updates)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from stepgraph.backends.base import StepTime
 from stepgraph.errors import FeedError, UnsupportedError, describe
 from stepgraph.graph.definition import Array
 from stepgraph.graph.operation import Block, Operation
@@ -15,7 +17,10 @@ Evaluate = Callable[[Sequence[Operation], dict[Tensor, Array], Sequence[Tensor]]
 
 
 def evaluate(
-    operations: Sequence[Operation], values: dict[Tensor, Array], keep: Sequence[Tensor]
+    operations: Sequence[Operation],
+    values: dict[Tensor, Array],
+    keep: Sequence[Tensor],
+    times: list[StepTime] | None = None,
 ) -> None:
     """Adds the value of every output to `values`, and drops those read for the last time.
 
@@ -23,14 +28,18 @@ def evaluate(
         operations: in order.
         values: feeds and variables' values; grows.
         keep: tensors that must stay.
+        times: gets what each operation took.
     """
     last = {t: op for op in operations for t in op.inputs}
     kept = set(keep)
     for operation in operations:
         if operation.outputs and operation.outputs[0] in values:
             continue
+        start = time.perf_counter()
         for tensor, value in zip(operation.outputs, call(operation, values), strict=True):
             values[tensor] = value
+        if times is not None:
+            times.append(StepTime(operation.type, time.perf_counter() - start, 0))
         for tensor in set(operation.inputs):
             if last[tensor] is operation and tensor not in kept:
                 values.pop(tensor, None)

@@ -1,0 +1,186 @@
+"""``stepgraph bench``."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from stepgraph.cli import output
+from stepgraph.cli.defaults import JOB
+from stepgraph.cli.learner import build_model, canonical_model
+from stepgraph.cli.options import POSITIVE, NamedOption, json_option, model_names, name_value
+
+if TYPE_CHECKING:
+    from stepgraph.backends.base import StepTime
+    from stepgraph.models import Model
+
+
+@click.command("bench")
+@click.option(
+    "--model",
+    cls=NamedOption,
+    names=model_names,
+    metavar="NAME",
+    default=JOB["model"],
+    show_default=True,
+    help="Network whose training step is timed.",
+)
+@click.option(
+    "--model-option",
+    "model_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=name_value,
+    help="Further argument of the network's builder. May be repeated.",
+)
+@click.option("--batch-size", type=POSITIVE, default=64, show_default=True)
+@click.option("--image-size", type=POSITIVE, default=JOB["image_size"], show_default=True)
+@click.option("--channels", type=POSITIVE, default=JOB["channels"], show_default=True)
+@click.option("--optimizer", default="sgd", show_default=True, help="Any optimizer of the library.")
+@click.option("--steps", type=POSITIVE, default=20, show_default=True, help="Steps that count.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--threads", type=POSITIVE, help="Threads of the device.")
+@click.option("--profile", is_flag=True, help="Print where a step's time goes.")
+@json_option
+def command(
+    model: str,
+    model_options: dict[str, object],
+    batch_size: int,
+    image_size: int,
+    channels: int,
+    optimizer: str,
+    steps: int,
+    device: str,
+    threads: int | None,
+    profile: bool,
+    as_json: bool,
+) -> None:
+    """Time a network's training step on random pictures.
+
+    Prints the least and the median time of a step, pictures a second, how long compiling took
+    and the memory planned. With --profile also what each fused operation costs, how many
+    floating-point operations a second it does, and what share of this machine's peak that is.
+    """
+    shape = [image_size, image_size, channels]
+    name = canonical_model(model)
+    made = build_model(name, shape, 10, model_options)
+    start = time.perf_counter()
+    made.compile(
+        optimizer=optimizer,
+        loss="sparse_categorical_crossentropy",
+        device=device,
+        nonfinite="ignore",
+        **({"threads": threads} if threads else {}),
+    )
+    rng = np.random.default_rng(0)
+    x = rng.random((batch_size, *shape), dtype=np.float32)
+    y = rng.integers(0, 10, batch_size)
+    made.train_on_batch(x, y)
+    first = time.perf_counter() - start
+    times = _timed(made, x, y, steps)
+    facts = {
+        "model": name,
+        "batch_size": batch_size,
+        "device": device,
+        "first_step_seconds": first,
+        "least_milliseconds": min(times) * 1e3,
+        "median_milliseconds": statistics.median(times) * 1e3,
+        "images_per_second": batch_size / statistics.median(times),
+        "planned_megabytes": _planned(made) / 1e6,
+        "peak_process_megabytes": _peak_memory() / 1e6,
+    }
+    costs = _profile(made, x, y, device, threads) if profile else []
+    if as_json:
+        output.emit("bench", **facts, profile=costs)
+        return
+    print(f"{name}, batches of {batch_size}, {optimizer}, on {device}")
+    print(f"first step    {first:8.2f} s (compiling included)")
+    print(f"step, least   {facts['least_milliseconds']:8.2f} ms")
+    print(f"step, median  {facts['median_milliseconds']:8.2f} ms")
+    print(f"images        {facts['images_per_second']:8.0f} a second")
+    print(f"planned       {facts['planned_megabytes']:8.1f} MB of intermediate values")
+    print(f"process       {facts['peak_process_megabytes']:8.1f} MB at most")
+    if costs:
+        _print_costs(costs)
+
+
+def _timed(model: Model, x: Any, y: Any, steps: int) -> list[float]:
+    model.train_on_batch(x, y)
+    times = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        model.train_on_batch(x, y)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def _planned(model: Model) -> int:
+    return model.runtime.step("train", (False,)).executable.planned_bytes()
+
+
+def _peak_memory() -> int:
+    """Bytes of memory the process has held at most."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _profile(
+    model: Model, x: Any, y: Any, device: str, threads: int | None, runs: int = 5
+) -> list[dict[str, Any]]:
+    """What each kind of step costs: seconds a run, launches, operations a second, share of peak."""
+    step = model.runtime.step("train", (False,))
+    feeds = dict(zip(step.feeds, [x, y], strict=True))
+    rounds: list[Sequence[StepTime]] = [step.executable.profile(feeds) for _ in range(runs)]
+    top = _peak_speed(device, threads)
+    costs: dict[str, dict[str, Any]] = {}
+    for position, first in enumerate(rounds[0]):
+        seconds = min(r[position].seconds for r in rounds)
+        cost = costs.setdefault(
+            first.name, {"operation": first.name, "launches": 0, "seconds": 0.0, "flops": 0}
+        )
+        cost["launches"] += 1
+        cost["seconds"] += seconds
+        cost["flops"] += first.flops
+    whole = sum(c["seconds"] for c in costs.values())
+    for cost in costs.values():
+        speed = cost["flops"] / cost["seconds"]
+        cost["share_of_time"] = cost["seconds"] / whole
+        cost["gflops_per_second"] = speed / 1e9
+        cost["share_of_peak"] = speed / top if top else 0.0
+    return sorted(costs.values(), key=lambda c: -float(c["seconds"]))
+
+
+def _peak_speed(device: str, threads: int | None) -> float:
+    if device.partition(":")[0] != "cpu":
+        return 0.0
+    from stepgraph.backends.cpu.native.peak import peak_flops
+    from stepgraph.backends.cpu.native.pool import Pool, shared_pool
+    from stepgraph.backends.cpu.native.target import host_target
+
+    return peak_flops(Pool(threads) if threads else shared_pool(), host_target())
+
+
+def _print_costs(costs: Sequence[dict[str, Any]]) -> None:
+    columns = ("operation", "launches", "ms", "of time", "GFLOP/s", "of peak")
+    rows = [
+        (
+            cost["operation"],
+            str(cost["launches"]),
+            f"{cost['seconds'] * 1e3:.2f}",
+            f"{cost['share_of_time']:.1%}",
+            f"{cost['gflops_per_second']:.0f}" if cost["flops"] else "",
+            f"{cost['share_of_peak']:.0%}" if cost["flops"] and cost["share_of_peak"] else "",
+        )
+        for cost in costs
+    ]
+    output.table(columns, rows, right=(1, 2, 3, 4, 5))
