@@ -24,6 +24,11 @@ def test_has_builder_with_docstring(definition):
     builder = getattr(sg.Graph, BUILDERS.get(definition.name, definition.name))
     assert builder.__doc__
     assert len(builder.__doc__.splitlines()[0]) > 10
+    if definition.mpsgraph:
+        assert "Source:" in builder.__doc__
+    # A gradient op is an example of nothing that a user would build.
+    if not definition.name.endswith("_gradient"):
+        assert "Example:" in builder.__doc__
 
 
 @every_op

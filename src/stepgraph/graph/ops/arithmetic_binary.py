@@ -249,6 +249,13 @@ class BinaryOps(GraphCore):
         """``primary - secondary``; see `addition`.
 
         Source: MPSGraph ``subtractionWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.subtraction(graph.constant([5.0, 1.0]), 2.0)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([ 3., -1.], dtype=float32)
         """
         return self._binary("subtraction", primary, secondary, name)
 
@@ -258,6 +265,13 @@ class BinaryOps(GraphCore):
         """``primary * secondary``, element by element; see `addition`.
 
         Source: MPSGraph ``multiplicationWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.multiplication(graph.constant([5.0, 1.0]), 2.0)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([10.,  2.], dtype=float32)
         """
         return self._binary("multiplication", primary, secondary, name)
 
@@ -270,6 +284,13 @@ class BinaryOps(GraphCore):
             DTypeError: integers; cast them, or use `floor_division`.
 
         Source: MPSGraph ``divisionWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.division(graph.constant([5.0, 1.0]), 2.0)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([2.5, 0.5], dtype=float32)
         """
         return self._binary("division", primary, secondary, name)
 
@@ -297,6 +318,13 @@ class BinaryOps(GraphCore):
         An integer divided by 0 gives 0, and the lowest integer divided by -1 itself, as in NumPy.
 
         Source: Keras ``ops.floor_divide``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.floor_division(graph.constant([7, -7]), 2)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([ 3, -4], dtype=int32)
         """
         return self._binary("floor_division", primary, secondary, name)
 
@@ -324,6 +352,13 @@ class BinaryOps(GraphCore):
         Of integers it is 0 where `secondary` is 0.
 
         Source: MPSGraph ``floorModuloWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.floor_modulo(graph.constant([5.0, -5.0]), 3.0)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([2., 1.], dtype=float32)
         """
         return self._binary("floor_modulo", primary, secondary, name)
 
@@ -333,6 +368,13 @@ class BinaryOps(GraphCore):
         The gradient of the exponent where the base is 0 is 0, and NaN where it is negative.
 
         Source: MPSGraph ``powerWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.power(graph.constant([2.0, 9.0]), [3.0, 0.5])
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([8., 3.], dtype=float32)
         """
         return self._binary("power", primary, secondary, name)
 
@@ -342,6 +384,13 @@ class BinaryOps(GraphCore):
         """The smaller of two; NaN if either is. Equal ones share the gradient half and half.
 
         Source: MPSGraph ``minimumWithNaNPropagationWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.minimum(graph.constant([1.0, 5.0]), 2.0)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([1., 2.], dtype=float32)
         """
         return self._binary("minimum", primary, secondary, name)
 
@@ -351,6 +400,13 @@ class BinaryOps(GraphCore):
         """The larger of two; NaN if either is. Equal ones share the gradient half and half.
 
         Source: MPSGraph ``maximumWithNaNPropagationWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.maximum(graph.constant([1.0, 5.0]), 2.0)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([2., 5.], dtype=float32)
         """
         return self._binary("maximum", primary, secondary, name)
 
@@ -358,6 +414,13 @@ class BinaryOps(GraphCore):
         """The angle in radians of the point (x=`secondary`, y=`primary`), from -pi to pi.
 
         Source: MPSGraph ``atan2WithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.atan2(graph.constant([0.0, 1.0]), [1.0, 0.0])
+            >>> graph.run(targets=[y], device="reference")[0].round(4)
+            array([0.    , 1.5708], dtype=float32)
         """
         return self._binary("atan2", primary, secondary, name)
 

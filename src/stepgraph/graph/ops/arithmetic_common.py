@@ -162,6 +162,11 @@ def binary(
     )
 
 
+def slope(factor: Callable[[Graph, Tensor, Tensor], Tensor]) -> UnaryRule:
+    """The chain rule for a slope given by (graph, x, output)."""
+    return lambda g, x, y, grad: grad * factor(g, x, y)
+
+
 # -- samples -------------------------------------------------------------------------------------
 
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan], "float32")

@@ -1,4 +1,4 @@
-"""Comparisons, truth values, tests of numbers, bits, and select (MPSGraphArithmeticOps)."""
+"""Truth values and bits (MPSGraphArithmeticOps)."""
 
 from __future__ import annotations
 
@@ -6,41 +6,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stepgraph.errors import DTypeError
 from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
-    Array,
-    Gradients,
-    Grads,
-    Misuse,
     OpDefinition,
     Sample,
-    arrived,
-    bad_dtype,
-    require_same_dtype,
 )
-from stepgraph.graph.dtypes import bool_
-from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.arithmetic_common import (
     binary,
     bool_pairs,
     integer_pairs,
     listed,
-    tied_pairs,
     unary,
 )
-from stepgraph.graph.shapes import Spec, broadcast_shapes
 from stepgraph.graph.tensor import Tensor, TensorLike
-
-_tested = listed(0.0, -0.0, 1.5, -1.5, np.inf, -np.inf, np.nan)
-_truths = listed(0, 1, 1, 0, dtype="bool")
-_bits = integer_pairs(0, 100)
-_shifts = integer_pairs(0, 8)
-
-
-def _equality_samples(rng: np.random.Generator) -> Iterator[Sample]:
-    yield from tied_pairs(rng)
-    yield from bool_pairs(rng)
 
 
 def _integer_samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -55,24 +33,11 @@ def _long_shift_samples(rng: np.random.Generator) -> Iterator[Sample]:
     yield Sample((x, np.array([31, 31, 32, 40, 32], "int32")), label="all shifted out")
 
 
+_truths = listed(0, 1, 1, 0, dtype="bool")
+_bits = integer_pairs(0, 100)
+_shifts = integer_pairs(0, 8)
+
 DEFINITIONS: tuple[OpDefinition, ...] = (
-    binary("equal", "equal", np.equal, None, _equality_samples, kind="any", to_bool=True),
-    binary(
-        "not_equal", "notEqual", np.not_equal, None, _equality_samples, kind="any", to_bool=True
-    ),
-    binary("less_than", "lessThan", np.less, None, tied_pairs, to_bool=True),
-    binary(
-        "less_than_or_equal_to", "lessThanOrEqualTo", np.less_equal, None, tied_pairs, to_bool=True
-    ),
-    binary("greater_than", "greaterThan", np.greater, None, tied_pairs, to_bool=True),
-    binary(
-        "greater_than_or_equal_to",
-        "greaterThanOrEqualTo",
-        np.greater_equal,
-        None,
-        tied_pairs,
-        to_bool=True,
-    ),
     binary(
         "logical_and", "logicalAND", np.logical_and, None, bool_pairs, kind="bool", to_bool=True
     ),
@@ -111,17 +76,6 @@ DEFINITIONS: tuple[OpDefinition, ...] = (
         decompose=lambda graph, primary, secondary: ~(primary ^ secondary),
     ),
     unary("logical_not", "not", np.logical_not, None, _truths, kind="bool", to_bool=True),
-    unary("is_infinite", "isInfinite", np.isinf, None, _tested, to_bool=True),
-    unary("is_finite", "isFinite", np.isfinite, None, _tested, to_bool=True),
-    unary("is_nan", "isNaN", np.isnan, None, _tested, to_bool=True),
-    unary(
-        "signbit",
-        "signbit",
-        np.signbit,
-        None,
-        listed(0.0, -0.0, 1.5, -1.5, np.inf, -np.inf),
-        to_bool=True,
-    ),
     unary("bitwise_not", "bitwiseNOT", np.invert, None, _integer_samples, kind="integer"),
     binary("bitwise_and", "bitwiseAND", np.bitwise_and, None, _bits, kind="integer"),
     binary("bitwise_or", "bitwiseOR", np.bitwise_or, None, _bits, kind="integer"),
@@ -146,156 +100,9 @@ DEFINITIONS: tuple[OpDefinition, ...] = (
 
 _TABLE = {definition.name: definition for definition in DEFINITIONS}
 
-# -- select --------------------------------------------------------------------------------------
-
-
-def _select_infer(predicate: Spec, true_tensor: Spec, false_tensor: Spec) -> Spec:
-    if predicate.dtype != bool_:
-        raise bad_dtype(
-            f"the predicate is {predicate.dtype}",
-            expected="bool",
-            fix="compare it, as in graph.not_equal(x, 0.0)",
-        )
-    require_same_dtype(true_tensor, false_tensor)
-    shape = broadcast_shapes(predicate.shape, true_tensor.shape, false_tensor.shape)
-    return Spec(shape, true_tensor.dtype)
-
-
-def _select_reference(predicate: Array, true_tensor: Array, false_tensor: Array) -> Array:
-    return np.where(predicate, true_tensor, false_tensor)
-
-
-def _select_gradient(op: Operation, grads: Grads) -> Gradients:
-    g, predicate, grad = op.graph, op.inputs[0], arrived(grads)
-    return [None, g.select(predicate, grad, 0.0), g.select(predicate, 0.0, grad)]
-
-
-def _select_samples(rng: np.random.Generator) -> Iterator[Sample]:
-    a, b = (rng.standard_normal((3, 4)).astype("float32") for _ in range(2))
-    p = rng.integers(0, 2, (3, 4)).astype(bool)
-    yield Sample((p, a, b))
-    yield Sample((p[:1], a[:, :1], np.array(0.5, "float32")), label="broadcast")
-    yield Sample((p[:0], a[:0], b[:0]), label="empty")
-    one, two = np.array(1.5, "float32"), np.array(2.5, "float32")
-    yield Sample((np.array(True), one, two), label="rank 0")
-    hard = np.array([np.nan, np.inf, 1.0, -0.0], "float32")
-    yield Sample((p, hard, b), differentiable=(), label="special values")
-    yield Sample((p, a.astype("int32"), np.array(7, "int32")), label="integers")
-    yield Sample((p, p, ~p), label="bool")
-
-
-def _select_misuses() -> Iterator[Misuse]:
-    yield Misuse(
-        lambda g: g.select(g.placeholder((3,)), 1.0, 2.0), "predicate is float32", DTypeError
-    )
-    yield Misuse(
-        lambda g: g.select(
-            g.placeholder((3,), "bool"), g.placeholder((3,)), g.placeholder((3,), "int32")
-        ),
-        "different dtypes",
-        DTypeError,
-    )
-    yield Misuse(
-        lambda g: g.select(g.placeholder((3,), "bool"), g.placeholder((2,)), 0.0),
-        "do not broadcast",
-    )
-
-
-SELECT = OpDefinition(
-    "select",
-    inputs=("predicate", "true_tensor", "false_tensor"),
-    infer=_select_infer,
-    reference=_select_reference,
-    gradient=_select_gradient,
-    elementwise=True,
-    mpsgraph="selectWithPredicateTensor:truePredicateTensor:falsePredicateTensor:name:",
-    samples=_select_samples,
-    misuses=_select_misuses,
-)
-
-DEFINITIONS = (*DEFINITIONS, SELECT)
-
 
 class LogicOps(GraphCore):
-    """Comparisons, truth values, tests of numbers, bits; element by element."""
-
-    def _test(self, op: str, x: Tensor, name: str | None) -> Tensor:
-        return self._one(_TABLE[op], (x,), name=name)
-
-    def _logic(
-        self, op: str, primary: TensorLike, secondary: TensorLike, name: str | None
-    ) -> Tensor:
-        return self._one(_TABLE[op], self._pair(primary, secondary), name=name)
-
-    def equal(self, primary: TensorLike, secondary: TensorLike, name: str | None = None) -> Tensor:
-        """Where two tensors are equal, as bool; NaN equals nothing.
-
-        Args:
-            primary: tensor of any dtype; a number beside a tensor takes its dtype.
-            secondary: likewise, of a shape that broadcasts with the other's.
-            name: label in printed graphs and errors; made unique when taken.
-
-        Returns:
-            Bool tensor of the broadcast shape.
-
-        Raises:
-            ShapeError: the shapes do not broadcast.
-            DTypeError: the dtypes differ.
-
-        Source: MPSGraph ``equalWithPrimaryTensor:secondaryTensor:name:``.
-
-        Example:
-            >>> import stepgraph as sg
-            >>> graph = sg.Graph()
-            >>> graph.run(targets=[graph.constant([1.0, 2.0]) == 2.0], device="reference")[0]
-            array([False,  True])
-        """
-        return self._logic("equal", primary, secondary, name)
-
-    def not_equal(
-        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
-    ) -> Tensor:
-        """Where two tensors differ, as bool; NaN differs from everything.
-
-        Source: MPSGraph ``notEqualWithPrimaryTensor:secondaryTensor:name:``.
-        """
-        return self._logic("not_equal", primary, secondary, name)
-
-    def less_than(
-        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
-    ) -> Tensor:
-        """``primary < secondary`` as bool.
-
-        Source: MPSGraph ``lessThanWithPrimaryTensor:secondaryTensor:name:``.
-        """
-        return self._logic("less_than", primary, secondary, name)
-
-    def less_than_or_equal_to(
-        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
-    ) -> Tensor:
-        """``primary <= secondary`` as bool.
-
-        Source: MPSGraph ``lessThanOrEqualToWithPrimaryTensor:secondaryTensor:name:``.
-        """
-        return self._logic("less_than_or_equal_to", primary, secondary, name)
-
-    def greater_than(
-        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
-    ) -> Tensor:
-        """``primary > secondary`` as bool.
-
-        Source: MPSGraph ``greaterThanWithPrimaryTensor:secondaryTensor:name:``.
-        """
-        return self._logic("greater_than", primary, secondary, name)
-
-    def greater_than_or_equal_to(
-        self, primary: TensorLike, secondary: TensorLike, name: str | None = None
-    ) -> Tensor:
-        """``primary >= secondary`` as bool.
-
-        Source: MPSGraph ``greaterThanOrEqualToWithPrimaryTensor:secondaryTensor:name:``.
-        """
-        return self._logic("greater_than_or_equal_to", primary, secondary, name)
+    """Truth values and bits, element by element, with NumPy's broadcasting."""
 
     def logical_and(
         self, primary: TensorLike, secondary: TensorLike, name: str | None = None
@@ -303,8 +110,15 @@ class LogicOps(GraphCore):
         """True where both are; of bool tensors.
 
         Source: MPSGraph ``logicalANDWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.logical_and(graph.constant([True, True, False]), [True, False, False])
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([ True, False, False])
         """
-        return self._logic("logical_and", primary, secondary, name)
+        return self._one(_TABLE["logical_and"], self._pair(primary, secondary), name=name)
 
     def logical_or(
         self, primary: TensorLike, secondary: TensorLike, name: str | None = None
@@ -312,8 +126,15 @@ class LogicOps(GraphCore):
         """True where either is; of bool tensors.
 
         Source: MPSGraph ``logicalORWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.logical_or(graph.constant([True, True, False]), [True, False, False])
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([ True,  True, False])
         """
-        return self._logic("logical_or", primary, secondary, name)
+        return self._one(_TABLE["logical_or"], self._pair(primary, secondary), name=name)
 
     def logical_nand(
         self, primary: TensorLike, secondary: TensorLike, name: str | None = None
@@ -321,8 +142,15 @@ class LogicOps(GraphCore):
         """False where both are true; of bool tensors.
 
         Source: MPSGraph ``logicalNANDWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.logical_nand(graph.constant([True, True, False]), [True, False, False])
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([False,  True,  True])
         """
-        return self._logic("logical_nand", primary, secondary, name)
+        return self._one(_TABLE["logical_nand"], self._pair(primary, secondary), name=name)
 
     def logical_nor(
         self, primary: TensorLike, secondary: TensorLike, name: str | None = None
@@ -330,8 +158,15 @@ class LogicOps(GraphCore):
         """True where neither is; of bool tensors.
 
         Source: MPSGraph ``logicalNORWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.logical_nor(graph.constant([True, True, False]), [True, False, False])
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([False, False,  True])
         """
-        return self._logic("logical_nor", primary, secondary, name)
+        return self._one(_TABLE["logical_nor"], self._pair(primary, secondary), name=name)
 
     def logical_xor(
         self, primary: TensorLike, secondary: TensorLike, name: str | None = None
@@ -339,8 +174,15 @@ class LogicOps(GraphCore):
         """True where exactly one is; of bool tensors.
 
         Source: MPSGraph ``logicalXORWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.logical_xor(graph.constant([True, True, False]), [True, False, False])
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([False,  True, False])
         """
-        return self._logic("logical_xor", primary, secondary, name)
+        return self._one(_TABLE["logical_xor"], self._pair(primary, secondary), name=name)
 
     def logical_xnor(
         self, primary: TensorLike, secondary: TensorLike, name: str | None = None
@@ -348,38 +190,43 @@ class LogicOps(GraphCore):
         """True where both are alike; of bool tensors.
 
         Source: MPSGraph ``logicalXNORWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.logical_xnor(graph.constant([True, True, False]), [True, False, False])
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([ True, False,  True])
         """
-        return self._logic("logical_xnor", primary, secondary, name)
+        return self._one(_TABLE["logical_xnor"], self._pair(primary, secondary), name=name)
 
     def logical_not(self, x: Tensor, name: str | None = None) -> Tensor:
-        """True where the bool tensor `x` is false. Source: MPSGraph ``notWithTensor:name:``."""
-        return self._test("logical_not", x, name)
+        """True where the bool tensor `x` is false.
 
-    def is_infinite(self, x: Tensor, name: str | None = None) -> Tensor:
-        """True where `x` is inf or -inf. Source: MPSGraph ``isInfiniteWithTensor:name:``."""
-        return self._test("is_infinite", x, name)
+        Source: MPSGraph ``notWithTensor:name:``.
 
-    def is_finite(self, x: Tensor, name: str | None = None) -> Tensor:
-        """True where `x` is neither infinite nor NaN.
-
-        Source: MPSGraph ``isFiniteWithTensor:name:``.
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.logical_not(graph.constant([True, False]))
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([False,  True])
         """
-        return self._test("is_finite", x, name)
-
-    def is_nan(self, x: Tensor, name: str | None = None) -> Tensor:
-        """True where `x` is NaN. Source: MPSGraph ``isNaNWithTensor:name:``."""
-        return self._test("is_nan", x, name)
-
-    def signbit(self, x: Tensor, name: str | None = None) -> Tensor:
-        """True where the sign bit of `x` is set, as in -0.0.
-
-        Source: MPSGraph ``signbitWithTensor:name:``.
-        """
-        return self._test("signbit", x, name)
+        return self._one(_TABLE["logical_not"], (x,), name=name)
 
     def bitwise_not(self, x: Tensor, name: str | None = None) -> Tensor:
-        """Every bit of an integer turned over. Source: MPSGraph ``bitwiseNOTWithTensor:name:``."""
-        return self._test("bitwise_not", x, name)
+        """Every bit of an integer turned over.
+
+        Source: MPSGraph ``bitwiseNOTWithTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.bitwise_not(graph.constant([0, 5]))
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([-1, -6], dtype=int32)
+        """
+        return self._one(_TABLE["bitwise_not"], (x,), name=name)
 
     def bitwise_and(
         self, primary: TensorLike, secondary: TensorLike, name: str | None = None
@@ -387,8 +234,15 @@ class LogicOps(GraphCore):
         """The bits set in both integers.
 
         Source: MPSGraph ``bitwiseANDWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.bitwise_and(graph.constant([12, 10]), 6)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([4, 2], dtype=int32)
         """
-        return self._logic("bitwise_and", primary, secondary, name)
+        return self._one(_TABLE["bitwise_and"], self._pair(primary, secondary), name=name)
 
     def bitwise_or(
         self, primary: TensorLike, secondary: TensorLike, name: str | None = None
@@ -396,8 +250,15 @@ class LogicOps(GraphCore):
         """The bits set in either integer.
 
         Source: MPSGraph ``bitwiseORWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.bitwise_or(graph.constant([12, 10]), 6)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([14, 14], dtype=int32)
         """
-        return self._logic("bitwise_or", primary, secondary, name)
+        return self._one(_TABLE["bitwise_or"], self._pair(primary, secondary), name=name)
 
     def bitwise_xor(
         self, primary: TensorLike, secondary: TensorLike, name: str | None = None
@@ -405,8 +266,15 @@ class LogicOps(GraphCore):
         """The bits set in exactly one of two integers.
 
         Source: MPSGraph ``bitwiseXORWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.bitwise_xor(graph.constant([12, 10]), 6)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([10, 12], dtype=int32)
         """
-        return self._logic("bitwise_xor", primary, secondary, name)
+        return self._one(_TABLE["bitwise_xor"], self._pair(primary, secondary), name=name)
 
     def bitwise_left_shift(
         self, primary: TensorLike, secondary: TensorLike, name: str | None = None
@@ -414,8 +282,15 @@ class LogicOps(GraphCore):
         """`primary` with its bits moved up by `secondary` places; 0 once all are moved out.
 
         Source: MPSGraph ``bitwiseLeftShiftWithPrimaryTensor:secondaryTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.bitwise_left_shift(graph.constant([1, 3]), 2)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([ 4, 12], dtype=int32)
         """
-        return self._logic("bitwise_left_shift", primary, secondary, name)
+        return self._one(_TABLE["bitwise_left_shift"], self._pair(primary, secondary), name=name)
 
     def bitwise_right_shift(
         self, primary: TensorLike, secondary: TensorLike, name: str | None = None
@@ -423,41 +298,12 @@ class LogicOps(GraphCore):
         """`primary` with its bits moved down by `secondary` places; a negative one keeps its sign.
 
         Source: MPSGraph ``bitwiseRightShiftWithPrimaryTensor:secondaryTensor:name:``.
-        """
-        return self._logic("bitwise_right_shift", primary, secondary, name)
-
-    def select(
-        self,
-        predicate: TensorLike,
-        true_tensor: TensorLike,
-        false_tensor: TensorLike,
-        name: str | None = None,
-    ) -> Tensor:
-        """One of two tensors, element by element.
-
-        What is not chosen counts for nothing, be it NaN; its gradient there is 0.
-
-        Args:
-            predicate: bool tensor.
-            true_tensor: taken where it is true; a number takes the other's dtype.
-            false_tensor: taken where it is false.
-            name: label.
-
-        Returns:
-            Tensor of the shape to which all three broadcast.
-
-        Raises:
-            DTypeError: the predicate is not bool, or the other two have different dtypes.
-
-        Source: MPSGraph
-        ``selectWithPredicateTensor:truePredicateTensor:falsePredicateTensor:name:``.
 
         Example:
             >>> import stepgraph as sg
             >>> graph = sg.Graph()
-            >>> x = graph.constant([-1.0, 2.0])
-            >>> graph.run(targets=[graph.select(x > 0.0, x, 0.0)], device="reference")[0]
-            array([0., 2.], dtype=float32)
+            >>> y = graph.bitwise_right_shift(graph.constant([8, -3]), 1)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([ 4, -2], dtype=int32)
         """
-        pair = self._pair(true_tensor, false_tensor)
-        return self._one(SELECT, (self.as_tensor(predicate), *pair), name=name)
+        return self._one(_TABLE["bitwise_right_shift"], self._pair(primary, secondary), name=name)

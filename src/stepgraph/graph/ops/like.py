@@ -277,11 +277,27 @@ class LikeOps(GraphCore):
         return self._one(FILL_LIKE, (like,), {"value": value}, name=name)
 
     def zeros_like(self, like: Tensor, name: str | None = None) -> Tensor:
-        """Zeros of the shape and dtype of `like`; see `fill_like`."""
+        """Zeros of the shape and dtype of `like`; see `fill_like`.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> like = graph.placeholder((None, 3))
+            >>> graph.zeros_like(like)
+            <Tensor 'fill_like' float32 (?, 3)>
+        """
         return self.fill_like(like, 0, name=name)
 
     def ones_like(self, like: Tensor, name: str | None = None) -> Tensor:
-        """Ones of the shape and dtype of `like`; see `fill_like`."""
+        """Ones of the shape and dtype of `like`; see `fill_like`.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> like = graph.placeholder((None, 3))
+            >>> graph.ones_like(like)
+            <Tensor 'fill_like' float32 (?, 3)>
+        """
         return self.fill_like(like, 1, name=name)
 
     def broadcast_like(self, x: Tensor, like: Tensor, name: str | None = None) -> Tensor:
@@ -289,6 +305,15 @@ class LikeOps(GraphCore):
 
         Raises:
             ShapeError: it does not broadcast to that shape.
+
+        Source: MPSGraph ``broadcastTensor:toShapeTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> like = graph.placeholder((None, 3))
+            >>> graph.broadcast_like(graph.constant([1.0, 2.0, 3.0]), like)
+            <Tensor 'broadcast_like' float32 (?, 3)>
         """
         return self._one(BROADCAST_LIKE, (x, like), name=name)
 
@@ -297,6 +322,14 @@ class LikeOps(GraphCore):
 
         Raises:
             ShapeError: `like` does not broadcast to the shape of `x`.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.constant([[1.0, 2.0], [3.0, 4.0]])
+            >>> y = graph.sum_to_like(x, graph.constant([0.0, 0.0]))
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([4., 6.], dtype=float32)
         """
         return self._one(SUM_TO_LIKE, (x, like), name=name)
 
@@ -305,6 +338,17 @@ class LikeOps(GraphCore):
 
         Raises:
             ShapeError: the element counts differ.
+
+        Source: MPSGraph ``reshapeTensor:withShapeTensor:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.constant([1.0, 2.0, 3.0, 4.0])
+            >>> y = graph.reshape_like(x, graph.constant([[0.0, 0.0]] * 2))
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([[1., 2.],
+                   [3., 4.]], dtype=float32)
         """
         return self._one(RESHAPE_LIKE, (x, like), name=name)
 
@@ -318,6 +362,13 @@ class LikeOps(GraphCore):
             axes: which axes; None for all.
             dtype: of the result.
             name: label.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.element_count(graph.constant([[1.0, 2.0, 3.0]]), axes=1)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array(3., dtype=float32)
         """
         attributes = {"axes": self._axes(ELEMENT_COUNT, like, axes), "dtype": as_dtype(dtype)}
         return self._one(ELEMENT_COUNT, (like,), attributes, name=name)

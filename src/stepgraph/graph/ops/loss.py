@@ -328,6 +328,13 @@ class LossOps(GraphCore):
             name: label.
 
         Source: Keras ``BinaryCrossentropy(from_logits=False)``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> y = graph.binary_cross_entropy(graph.constant([0.5, 1.0]), [1.0, 1.0])
+            >>> graph.run(targets=[y], device="reference")[0].round(4)
+            array([0.6931, 0.    ], dtype=float32)
         """
         graph = self._graph
         checked_reduction("binary_cross_entropy", reduction)

@@ -288,6 +288,13 @@ class MemoryOps(GraphCore):
 
         Raises:
             GraphError: there is none; the message lists near names.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> _ = graph.variable([1.0, 2.0], name="bias")
+            >>> graph.get_variable("bias")
+            <Variable 'bias' float32 (2,)>
         """
         if name not in self.variables:
             raise GraphError(

@@ -22,9 +22,9 @@ from stepgraph.graph.definition import (
     require_same_dtype,
 )
 from stepgraph.graph.operation import Operation
+from stepgraph.graph.ops.reduction import reduced_shape
 from stepgraph.graph.shapes import (
     Axes,
-    Shape,
     Spec,
     bad_shape,
     broadcast_shapes,
@@ -42,11 +42,7 @@ if TYPE_CHECKING:
 def reduced(spec: Spec, axes: tuple[int, ...], keep_dims: bool) -> Spec:
     """What a reduction over `axes` leaves."""
     normalize_axes(axes, spec.rank)
-    if keep_dims:
-        shape: Shape = tuple(1 if i in axes else d for i, d in enumerate(spec.shape))
-    else:
-        shape = tuple(d for i, d in enumerate(spec.shape) if i not in axes)
-    return Spec(shape, spec.dtype)
+    return Spec(reduced_shape(spec.shape, axes, keep_dims), spec.dtype)
 
 
 def require_broadcast(source: Spec, **others: Spec) -> None:

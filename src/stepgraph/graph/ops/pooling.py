@@ -467,6 +467,15 @@ class PoolingOps(GraphCore):
 
         Returns:
             Tensor of the shape of the pooled one.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> source = graph.constant([[[[1.0], [4.0]], [[3.0], [2.0]]]])
+            >>> values = graph.constant([[[[10.0], [20.0]], [[30.0], [40.0]]]])
+            >>> y = graph.max_pooling_2d_at_maximum(values, source, 2)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([[[[20.]]]], dtype=float32)
         """
         return self._pool(
             MAX_POOLING_2D_AT_MAXIMUM,

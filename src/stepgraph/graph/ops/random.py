@@ -628,6 +628,13 @@ class RandomOps(GraphCore):
             name: label.
 
         Source: MPSGraph ``randomUniformTensorWithShapeTensor:seed:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> like = graph.placeholder((None, 3))
+            >>> graph.random_uniform_like(like)
+            <Tensor 'random_uniform_like' float32 (?, 3)>
         """
         attributes = {"minimum": float(minimum), "maximum": float(maximum)}
         return self._random(RANDOM_UNIFORM_LIKE, (like,), attributes, seed, step, name)
@@ -652,6 +659,13 @@ class RandomOps(GraphCore):
             name: label.
 
         Source: MPSGraph ``randomTensorWithShapeTensor:descriptor:seed:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> like = graph.placeholder((None, 3))
+            >>> graph.random_normal_like(like)
+            <Tensor 'random_normal_like' float32 (?, 3)>
         """
         attributes = {"mean": float(mean), "standard_deviation": float(standard_deviation)}
         return self._random(RANDOM_NORMAL_LIKE, (like,), attributes, seed, step, name)

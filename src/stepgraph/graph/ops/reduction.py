@@ -408,6 +408,14 @@ class ReductionOps(GraphCore):
         Its gradient is right also where elements are 0; second derivatives are not there.
 
         Source: MPSGraph ``reductionProductWithTensor:axes:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.constant([[1.0, 5.0], [4.0, 2.0]])
+            >>> y = graph.reduction_product(x, axes=1, keep_dims=False)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([5., 8.], dtype=float32)
         """
         return self._reduce("reduction_product", x, axes, keep_dims, name)
 
@@ -419,6 +427,14 @@ class ReductionOps(GraphCore):
         Of nothing it is -inf (the lowest integer). Equal ones share the gradient.
 
         Source: MPSGraph ``reductionMaximumPropagateNaNWithTensor:axes:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.constant([[1.0, 5.0], [4.0, 2.0]])
+            >>> y = graph.reduction_maximum(x, axes=1, keep_dims=False)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([5., 4.], dtype=float32)
         """
         return self._reduce("reduction_maximum", x, axes, keep_dims, name)
 
@@ -430,6 +446,14 @@ class ReductionOps(GraphCore):
         Of nothing it is inf (the highest integer). Equal ones share the gradient.
 
         Source: MPSGraph ``reductionMinimumPropagateNaNWithTensor:axes:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.constant([[1.0, 5.0], [4.0, 2.0]])
+            >>> y = graph.reduction_minimum(x, axes=1, keep_dims=False)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([1., 2.], dtype=float32)
         """
         return self._reduce("reduction_minimum", x, axes, keep_dims, name)
 
@@ -439,6 +463,14 @@ class ReductionOps(GraphCore):
         """Whether all of the bool elements along some axes are true. See `reduction_sum`.
 
         Source: MPSGraph ``reductionAndWithTensor:axes:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.constant([[True, True], [True, False]])
+            >>> y = graph.reduction_and(x, axes=1, keep_dims=False)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([ True, False])
         """
         return self._reduce("reduction_and", x, axes, keep_dims, name)
 
@@ -448,6 +480,14 @@ class ReductionOps(GraphCore):
         """Whether any of the bool elements along some axes is true. See `reduction_sum`.
 
         Source: MPSGraph ``reductionOrWithTensor:axes:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.constant([[True, True], [True, False]])
+            >>> y = graph.reduction_or(x, axes=1, keep_dims=False)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([ True,  True])
         """
         return self._reduce("reduction_or", x, axes, keep_dims, name)
 
@@ -485,6 +525,14 @@ class ReductionOps(GraphCore):
         """The position along an axis of the smallest element; see `reduction_arg_maximum`.
 
         Source: MPSGraph ``reductionArgMinimumWithTensor:axis:name:``.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.constant([[1.0, 5.0], [4.0, 2.0]])
+            >>> y = graph.reduction_arg_minimum(x, axis=1, keep_dims=False)
+            >>> graph.run(targets=[y], device="reference")[0]
+            array([0, 1], dtype=int32)
         """
         return self._arg_reduce("reduction_arg_minimum", x, axis, keep_dims, name)
 
