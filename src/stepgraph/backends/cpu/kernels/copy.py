@@ -94,13 +94,18 @@ class _Emission:
                 value = (source + (mid * a.in0_m + lane * a.in0_l)).load()
                 self._store(target + (mid * a.out0_m + lane * a.out0_l), value)
             return
-        with f.loop(first, last, LANES) as lane:
-            left = last - lane
-            f.if_else(
-                left >= LANES,
-                lambda: self._column(source, target, lane, start, stop, None),
-                lambda: self._column(source, target, lane, start, stop, left),
-            )
+        whole = first + (last - first) // LANES * LANES
+        if self.spec.lane == "stride":
+            with f.loop(first, whole, LANES) as lane:
+                self._column(source, target, lane, start, stop, None)
+            with f.loop(whole, last, LANES) as lane:
+                self._column(source, target, lane, start, stop, last - lane)
+            return
+        with f.loop(start, stop) as mid:
+            with f.loop(first, whole, LANES) as lane:
+                self._column(source, target, lane, mid, mid + 1, None)
+            with f.loop(whole, last, LANES) as lane:
+                self._column(source, target, lane, mid, mid + 1, last - lane)
 
     def _column(
         self,
