@@ -169,7 +169,7 @@ def test_which_shapes_are_computed_this_way(kind):
     assert suits(64, 6, 64)
     assert not suits(1, 6, 64)
     assert not suits(64, 3, 128)
-    assert not suits(8, 4, 512)
+    assert not suits(1, 4, 512)
     assert not suits(8, 32, 64, stride=(2, 2))
     assert not suits(8, 32, 64, dilation=(2, 2))
     assert not suits(8, 32, 64, kernel=(5, 5))

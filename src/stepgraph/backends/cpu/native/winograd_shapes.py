@@ -42,19 +42,42 @@ CHUNK = 4
 GRADIENT_TILES, GRADIENT_GROUP = 48, 4
 GRADIENT_TASKS, GRADIENT_PART = 64, 128
 
-# What a pass costs, in multiply-adds of the direct kernels, measured on an AVX-512 machine where
-# those run at 80 to 90 % of the peak. Products at Winograd's short depth run a little slower; each
-# channel of a tile is transformed, on the way in and on the way out; and so is each weight, which
-# is bound by memory (25 floats). Least gain: below it the model's errors outweigh what is won.
-PRODUCT_COST, CHANNEL_COST, WEIGHT_COST, LEAST_GAIN = 1.15, 120, 400, 1.1
+
+@dataclass(frozen=True)
+class Costs:
+    """What a pass by Winograd's method costs, in multiply-adds of the direct kernel.
+
+    Attributes:
+        product: per multiplication of transformed numbers.
+        channel: per tile and channel that is transformed, on the way in or out.
+        weight: per weight pair.
+    """
+
+    product: float
+    channel: float
+    weight: float
+
+
+# Fitted to some 190 shapes (1, 8, 64 images, maps of 4 x 4 to 28 x 28, 16 to 512 channels) on an
+# AVX-512 machine with 1 MiB of second-level cache per core: 11 % standard deviation. The weights'
+# transform is bound by memory, which more threads share, so its price is rounded up.
+_DIRECTION = Costs(product=1.15, channel=55, weight=200)
+COSTS = {
+    "forward": _DIRECTION,
+    "data": _DIRECTION,
+    "weights": Costs(product=1.0, channel=165, weight=50),
+}
+# Below this the estimate's errors, and the memory taken, outweigh what is won.
+LEAST_GAIN = 1.1
 
 
 def suits_winograd(shape: Convolution, kind: str) -> bool:
     """Whether Winograd's method is expected to be faster than the direct kernel.
 
-    It is, by 1.4 to 2 times, on maps of 6 x 6 and more with enough images to repay the transform of
-    the weights (2 images of 32 x 32 at 64 channels, 16 of 8 x 8 at 256); on 4 x 4 maps, of whose
-    taps the direct kernels skip 31 % in the padding, only with hundreds of images.
+    It is, by 1.3 to 2 times, on even maps of 6 x 6 and more where there are enough tiles to repay
+    the transform of the weights; by less on 4 x 4 and 7 x 7 maps, of whose taps the direct kernels
+    skip 31 % and 18 % in the padding; hardly at 16 channels, where too little is multiplied between
+    the transforms.
 
     Args:
         shape: the convolution.
@@ -75,8 +98,9 @@ def winograd_cost(shape: Convolution, kind: str) -> float:
     if kind == "weights":
         group = GRADIENT_GROUP * PANEL
         channels = inputs * -(-outputs // group) + outputs * -(-inputs // group)
-    work = tiles * (PLACES * inputs * outputs * PRODUCT_COST + channels * CHANNEL_COST)
-    return work + inputs * outputs * WEIGHT_COST
+    costs = COSTS[kind]
+    work = tiles * (PLACES * inputs * outputs * costs.product + channels * costs.channel)
+    return work + inputs * outputs * costs.weight
 
 
 @dataclass(frozen=True)
