@@ -26,6 +26,9 @@ class Layouts:
             for op in operations:
                 if kinds[op] == "map":
                     self._spread(op)
+            for op in reversed(operations):
+                if kinds[op] == "map":
+                    self._spread_back(op, kinds)
 
     def _spread(self, op: Operation) -> None:
         """Results of elementwise ops, and variables beside them, follow the laid-out operand."""
@@ -36,6 +39,16 @@ class Layouts:
         self.of.setdefault(op.output, chosen)
         for tensor in same:
             if tensor.operation.type == "variable":
+                self.of.setdefault(tensor, chosen)
+
+    def _spread_back(self, op: Operation, kinds: dict[Operation, str]) -> None:
+        """Terms of a laid-out result follow it, and so the slots that an optimizer adds up."""
+        chosen = self.of.get(op.output)
+        if chosen is None or chosen is ROWS:
+            return
+        for tensor in op.inputs:
+            movable = tensor.operation.type == "variable" or kinds[tensor.operation] == "map"
+            if tensor.shape == op.output.shape and movable:
                 self.of.setdefault(tensor, chosen)
 
     def get(self, tensor: Tensor) -> Layout:

@@ -15,6 +15,7 @@ from stepgraph.backends.cpu.nests import copy_step, lower_group
 from stepgraph.backends.cpu.plan import Buffer, PythonStep, Step
 from stepgraph.backends.cpu.registry import LOWERINGS, UPDATING
 from stepgraph.backends.cpu.schedule import descents_in_gradients, schedule
+from stepgraph.backends.cpu.views import copy_all
 from stepgraph.compiler.program import Program
 from stepgraph.graph.definition import Array
 from stepgraph.graph.dtypes import DType
@@ -185,7 +186,7 @@ class Lowering:
         if buffer.root.kind == "state" and buffer.root.name in self.program.updates:
             # The variable may be overwritten before the view is read.
             view = Buffer(shape, tensor.dtype, buffer.layout, tensor.name)
-            self.add(PythonStep("keep old value", [buffer], [view], function=list))
+            copy_all(self, buffer, view, "keep old value")
         else:
             view = Buffer(shape, tensor.dtype, buffer.layout, tensor.name, "view", base=buffer)
         self._buffers.setdefault(tensor, {})[buffer.layout] = view
@@ -263,7 +264,7 @@ class Lowering:
         if buffer.root.kind != "state" or tensor not in self._variable_of:
             return buffer
         copy = Buffer(buffer.shape, buffer.dtype, ROWS, f"{buffer.name}/before")
-        self.add(PythonStep("keep old value", [buffer], [copy], function=list))
+        copy_all(self, buffer, copy, "keep old value")
         return copy
 
     def _write_back(self) -> None:
@@ -279,11 +280,11 @@ class Lowering:
         for source, (target, _) in zip(sources, pending, strict=True):
             if source.kind == "state" and any(source is t for t, _ in pending):
                 copy = Buffer(source.shape, source.dtype, source.layout, f"{source.name}/old")
-                self.add(PythonStep("keep old value", [source], [copy], function=list))
+                copy_all(self, source, copy, "keep old value")
                 source = copy
             staged.append((source, target))
         for source, target in staged:
-            self.add(PythonStep(f"assign {target.name}", [source], [target], function=list))
+            copy_all(self, source, target, f"assign {target.name}")
 
 
 def _padded(flat: Array) -> Array:

@@ -223,6 +223,13 @@ def copy(
     )
 
 
+def copy_all(ctx: Lowering, source: Buffer, target: Buffer, name: str) -> None:
+    """A step that copies all elements stored, between buffers of one layout and element type."""
+    assert source.layout is target.layout
+    whole = (source.count,)
+    copy(ctx, View(source, whole, (1,)), View(target, whole, (1,)), name)
+
+
 def _pick(sizes: Sequence[int], strides: Sequence[int], second: Sequence[int] | None) -> int:
     """The axis to walk closest: neighbours in memory, else the last."""
     near = [k for k, s in enumerate(strides) if s == 1]
