@@ -10,7 +10,9 @@ from typing import Any
 
 LAUNCH = Path(__file__).with_name("launch.py")
 # A job of a second: real digits, a tiny network.
-JOB = "--model tiny --image-size 8 --channels 1 --batch-size 128 --learning-rate 0.02".split()
+JOB = (
+    "--model tiny --image-size 8 --channels 1 --batch-size 128 --optimizer sgd --learning-rate 0.02"
+).split()
 
 
 class CommandLine:

@@ -18,7 +18,13 @@ from stepgraph.cli.train import new_config
 from stepgraph.datasets import DATASETS, from_arrays
 from stepgraph.errors import CheckpointError
 
-TINY = {"dataset": "digits", "image_size": 8, "channels": 1, "device": "reference"}
+TINY = {
+    "dataset": "digits",
+    "batch_size": 64,
+    "image_size": 8,
+    "channels": 1,
+    "device": "reference",
+}
 
 
 @pytest.fixture(scope="module")

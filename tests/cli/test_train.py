@@ -188,8 +188,8 @@ def test_a_loss_that_is_not_finite_stops(stepgraph):
 
 def test_weights_that_are_not_finite_are_never_saved(stepgraph):
     """Batch normalisation hides them from the loss."""
-    options = ("--learning-rate", 1e25, "--checkpoint-every", 1, "--run-dir", "run")
-    done = stepgraph.train(*options, code=1)
+    options = ("--learning-rate", 1e25, "--checkpoint-every", 1, "--epochs", 10)
+    done = stepgraph.train(*options, "--run-dir", "run", code=1)
     found, notes = RunDirectory(stepgraph.folder / "run").newest()
     assert found is not None
     assert notes == []

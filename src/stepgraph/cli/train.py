@@ -71,7 +71,9 @@ def _choices(table: Mapping[str, tuple[str, Any]]) -> str:
     "--image-size", type=POSITIVE, help=f"Height and width in pixels (default {JOB['image_size']})."
 )
 @click.option("--channels", type=click.Choice(["1", "3"]), help="Grey or colour (default 3).")
-@click.option("--epochs", type=POSITIVE, help="Passes over the training set.")
+@click.option(
+    "--epochs", type=POSITIVE, help=f"Passes over the training set (default {JOB['epochs']})."
+)
 @click.option("--steps", type=POSITIVE, help="Steps in all; given alone, epochs follow from it.")
 @click.option("--batch-size", type=POSITIVE, help=f"Pictures a step (default {JOB['batch_size']}).")
 @click.option("--augment", type=click.Choice(list(AUGMENTS)), help=f"{_choices(AUGMENTS)}.")
@@ -149,6 +151,7 @@ def command(
     Without options: ResNet-50 on images of hand-written digits that come with the package. The run
     directory holds config.json, metrics.jsonl (a line a step), timing.jsonl and checkpoints. A run
     that was interrupted, even by a power failure, goes on with --resume as if it never had been.
+    The CIFAR data sets have other defaults: longer, larger batches, augmented, normalised.
     """
     reporter = reporting.reporter(as_json=as_json, quiet=quiet)
     # However this ends, the terminal is given back first.
