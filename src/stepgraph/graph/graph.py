@@ -16,6 +16,7 @@ from stepgraph.graph.ops.control_flow import ControlFlowOps
 from stepgraph.graph.ops.convolution import ConvolutionOps
 from stepgraph.graph.ops.convolution_transpose import ConvolutionTransposeOps
 from stepgraph.graph.ops.depthwise_convolution import DepthwiseConvolutionOps
+from stepgraph.graph.ops.dropout import DropoutOps
 from stepgraph.graph.ops.gather import GatherOps
 from stepgraph.graph.ops.gather_along_axis import GatherAlongAxisOps
 from stepgraph.graph.ops.gather_nd import GatherNdOps
@@ -33,6 +34,7 @@ from stepgraph.graph.ops.random import RandomOps
 from stepgraph.graph.ops.reduction import ReductionOps
 from stepgraph.graph.ops.resize import ResizeOps
 from stepgraph.graph.ops.scatter_nd import ScatterNdOps
+from stepgraph.graph.ops.slice_update import SliceUpdateOps
 from stepgraph.graph.ops.slicing import SlicingOps
 from stepgraph.graph.ops.tensor_shape import TensorShapeOps
 from stepgraph.graph.ops.top_k import TopKOps
@@ -54,6 +56,7 @@ class Graph(
     ConvolutionOps,
     ConvolutionTransposeOps,
     DepthwiseConvolutionOps,
+    DropoutOps,
     GatherAlongAxisOps,
     GatherNdOps,
     GatherOps,
@@ -71,6 +74,7 @@ class Graph(
     ReductionOps,
     ResizeOps,
     ScatterNdOps,
+    SliceUpdateOps,
     SlicingOps,
     TensorShapeOps,
     TopKOps,

@@ -22,7 +22,7 @@ from stepgraph.graph.definition import (
     require_same_dtype,
 )
 from stepgraph.graph.operation import Operation
-from stepgraph.graph.ops.reduction import reduced_shape
+from stepgraph.graph.ops.reduction_positions import reduced_shape
 from stepgraph.graph.shapes import (
     Axes,
     Spec,

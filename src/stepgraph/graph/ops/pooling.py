@@ -10,12 +10,10 @@ import numpy as np
 from stepgraph.errors import DTypeError
 from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
-    Array,
     Gradients,
     Grads,
     Misuse,
     OpDefinition,
-    Sample,
     arrived,
     require_float,
     require_rank,
@@ -29,7 +27,15 @@ from stepgraph.graph.ops.pooling_numpy import (
     avg_reference,
     max_gradient_reference,
     max_reference,
+    pooling_attributes,
     pooling_window,
+)
+from stepgraph.graph.ops.pooling_samples import (
+    avg_gradient_samples,
+    avg_samples,
+    max_gradient_samples,
+    max_samples,
+    maximum_samples,
 )
 from stepgraph.graph.shapes import Spec, bad_shape, known_shape
 from stepgraph.graph.tensor import Tensor
@@ -37,14 +43,12 @@ from stepgraph.graph.windows import (
     NO_PADS,
     PadsLike,
     PairLike,
-    as_pair,
     checked,
     data_shape,
     from_nhwc,
     known_output,
     nhwc_sizes,
     padded,
-    window_attributes,
 )
 
 if TYPE_CHECKING:
@@ -152,94 +156,6 @@ def _avg_gradient_gradient(op: Operation, grads: Grads) -> Gradients:
     return [op.graph.avg_pooling_2d(grad, **op.attributes), None]
 
 
-# -- samples -------------------------------------------------------------------------------------
-
-# (label, source NHWC, settings)
-CASES: tuple[tuple[str, tuple[int, ...], dict[str, Any]], ...] = (
-    ("2x2", (2, 4, 6, 3), {"kernel_size": 2}),
-    ("2x2 odd sizes", (1, 5, 7, 3), {"kernel_size": 2}),
-    ("overlapping", (2, 7, 6, 2), {"kernel_size": 3, "strides": 2}),
-    ("overlapping same", (1, 7, 6, 2), {"kernel_size": 3, "strides": 2, "padding": "TF_SAME"}),
-    ("stride 1 same", (1, 4, 5, 17), {"kernel_size": (2, 3), "strides": 1, "padding": "TF_SAME"}),
-    ("stride above kernel", (1, 8, 9, 1), {"kernel_size": (2, 1), "strides": 3}),
-    (
-        "explicit",
-        (2, 6, 6, 3),
-        {
-            "kernel_size": 3,
-            "strides": 2,
-            "padding": "explicit",
-            "explicit_padding": ((1, 1), (0, 2)),
-        },
-    ),
-    ("whole", (2, 3, 4, 2), {"kernel_size": (3, 4)}),
-    ("empty batch", (0, 4, 4, 2), {"kernel_size": 2}),
-)
-
-
-def _cases(
-    rng: np.random.Generator, **extra: Any
-) -> Iterator[tuple[str, Array, Array, dict[str, Any]]]:
-    """(label, source, incoming, settings), some of them in NCHW."""
-    for i, (label, shape, settings) in enumerate(CASES):
-        # Distinct values: near a tie finite differences would jump from one maximum to another.
-        x = (rng.permutation(np.prod(shape)).reshape(shape) * 0.1 - 2).astype("float32")
-        filled = {"strides": None, "padding": "TF_VALID", "explicit_padding": NO_PADS, **settings}
-        window = pooling_window(_attributes(**filled, data_layout="NHWC"))
-        output = known_output(window, (shape[1], shape[2]))
-        incoming = rng.standard_normal((shape[0], *output, shape[3])).astype("float32")
-        yield label, x, incoming, {**settings, **extra}
-        if i % 3 == 0:
-            x, incoming = from_nhwc(x, "NCHW"), from_nhwc(incoming, "NCHW")
-            yield f"{label} NCHW", x, incoming, {**settings, **extra, "data_layout": "NCHW"}
-
-
-def _max_samples(rng: np.random.Generator) -> Iterator[Sample]:
-    for label, x, _, settings in _cases(rng):
-        yield Sample((x,), settings, label=label)
-    x = np.full((1, 4, 4, 1), -np.inf, "float32")
-    x[0, 1, 1, 0], x[0, 3, 3, 0] = np.nan, -3.0
-    yield Sample((x,), {"kernel_size": 2}, differentiable=(), label="NaN and -inf")
-
-
-def _max_gradient_samples(rng: np.random.Generator) -> Iterator[Sample]:
-    for label, x, incoming, settings in _cases(rng):
-        yield Sample((incoming, x), settings, differentiable=(0,), label=label)
-    incoming = rng.standard_normal((1, 3, 3, 1)).astype("float32")
-    ties = np.zeros((1, 5, 5, 1), "float32")
-    settings = {"kernel_size": 3, "strides": 2, "padding": "TF_SAME"}
-    yield Sample((incoming, ties), settings, differentiable=(0,), label="ties")
-    low = np.full_like(ties, -np.inf)
-    yield Sample((incoming, low), settings, differentiable=(0,), label="all -inf")
-
-
-def _maximum_samples(rng: np.random.Generator) -> Iterator[Sample]:
-    for label, x, _, settings in _cases(rng):
-        values = rng.standard_normal(x.shape).astype("float32")
-        yield Sample((values, x), settings, differentiable=(0,), label=label)
-    values = rng.standard_normal((1, 5, 5, 1)).astype("float32")
-    settings = {"kernel_size": 3, "strides": 2, "padding": "TF_SAME"}
-    for label, fill in (("ties", 0.0), ("all -inf", -np.inf), ("NaN", np.nan)):
-        x = np.full_like(values, fill)
-        yield Sample((values, x), settings, differentiable=(0,), label=label)
-
-
-def _avg_samples(rng: np.random.Generator) -> Iterator[Sample]:
-    for label, x, _, settings in _cases(rng):
-        yield Sample((x,), settings, label=label)
-    for label, x, _, settings in _cases(rng, include_zero_pad_to_average=True):
-        if "same" in label or "explicit" in label:
-            yield Sample((x,), settings, label=f"{label} counting padding")
-
-
-def _avg_gradient_samples(rng: np.random.Generator) -> Iterator[Sample]:
-    for counted in (False, True):
-        for label, x, incoming, settings in _cases(rng, include_zero_pad_to_average=counted):
-            if not counted or "same" in label or "explicit" in label:
-                label = f"{label} counting padding" if counted else label
-                yield Sample((incoming, x), settings, differentiable=(0,), label=label)
-
-
 def _misuses(op: str) -> Any:
     def misuses() -> Iterator[Misuse]:
         def pool(
@@ -286,7 +202,7 @@ MAX_POOLING_2D = OpDefinition(
     reference=max_reference,
     gradient=_max_gradient,
     mpsgraph="maxPooling2DWithSourceTensor:descriptor:name:",
-    samples=_max_samples,
+    samples=max_samples,
     misuses=_misuses("max_pooling_2d"),
 )
 MAX_POOLING_2D_GRADIENT = OpDefinition(
@@ -296,7 +212,7 @@ MAX_POOLING_2D_GRADIENT = OpDefinition(
     reference=max_gradient_reference,
     gradient=_max_gradient_gradient,
     mpsgraph="maxPooling2DGradientWithGradientTensor:sourceTensor:descriptor:name:",
-    samples=_max_gradient_samples,
+    samples=max_gradient_samples,
     misuses=_gradient_misuses("max_pooling_2d_gradient"),
 )
 MAX_POOLING_2D_AT_MAXIMUM = OpDefinition(
@@ -306,7 +222,7 @@ MAX_POOLING_2D_AT_MAXIMUM = OpDefinition(
     reference=at_maximum_reference,
     gradient=_maximum_gradient,
     decompose=_maximum_decompose,
-    samples=_maximum_samples,
+    samples=maximum_samples,
     misuses=_maximum_misuses,
 )
 AVG_POOLING_2D = OpDefinition(
@@ -316,7 +232,7 @@ AVG_POOLING_2D = OpDefinition(
     reference=avg_reference,
     gradient=_avg_gradient,
     mpsgraph="avgPooling2DWithSourceTensor:descriptor:name:",
-    samples=_avg_samples,
+    samples=avg_samples,
     misuses=_misuses("avg_pooling_2d"),
 )
 AVG_POOLING_2D_GRADIENT = OpDefinition(
@@ -329,7 +245,7 @@ AVG_POOLING_2D_GRADIENT = OpDefinition(
     gradient=_avg_gradient_gradient,
     shape_only=(1,),
     mpsgraph="avgPooling2DGradientWithGradientTensor:sourceTensor:descriptor:name:",
-    samples=_avg_gradient_samples,
+    samples=avg_gradient_samples,
     misuses=_gradient_misuses("avg_pooling_2d_gradient"),
 )
 
@@ -340,20 +256,6 @@ DEFINITIONS = (
     AVG_POOLING_2D,
     AVG_POOLING_2D_GRADIENT,
 )
-
-
-def _attributes(
-    kernel_size: PairLike,
-    strides: PairLike | None,
-    padding: str,
-    explicit_padding: PadsLike,
-    data_layout: str,
-) -> dict[str, Any]:
-    kernel = as_pair(kernel_size, "kernel_size")
-    rest = window_attributes(
-        kernel if strides is None else strides, padding, explicit_padding, data_layout
-    )
-    return {"kernel_size": kernel, **rest}
 
 
 class PoolingOps(GraphCore):
@@ -580,5 +482,5 @@ class PoolingOps(GraphCore):
         extra: dict[str, Any],
         settings: tuple[PairLike, PairLike | None, str, PadsLike, str],
     ) -> Tensor:
-        attributes = checked(self, definition, inputs, name, lambda: _attributes(*settings))
+        attributes = checked(self, definition, inputs, name, lambda: pooling_attributes(*settings))
         return self._one(definition, inputs, {**attributes, **extra}, name=name)

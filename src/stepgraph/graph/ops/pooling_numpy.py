@@ -1,4 +1,4 @@
-"""What the poolings mean, in NumPy: one pass over the array per tap of the window."""
+"""What a pooling is given and what it means, in NumPy: one pass over the array per tap."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import numpy as np
 
 from stepgraph.graph.definition import Array
 from stepgraph.graph.windows import (
+    PadsLike,
     Pair,
+    PairLike,
     Window,
     accumulator,
+    as_pair,
     counts,
     cropped,
     from_nhwc,
     known_output,
     padded,
     to_nhwc,
+    window_attributes,
 )
 
 
@@ -106,3 +110,18 @@ def avg_gradient_reference(
     for _, _, index in window.slices((share.shape[1], share.shape[2])):
         result[index] += share
     return from_nhwc(cropped(result, pads).astype(incoming.dtype, copy=False), layout)
+
+
+def pooling_attributes(
+    kernel_size: PairLike,
+    strides: PairLike | None,
+    padding: str,
+    explicit_padding: PadsLike,
+    data_layout: str,
+) -> dict[str, Any]:
+    """The attributes stored, from what a user may write."""
+    kernel = as_pair(kernel_size, "kernel_size")
+    rest = window_attributes(
+        kernel if strides is None else strides, padding, explicit_padding, data_layout
+    )
+    return {"kernel_size": kernel, **rest}

@@ -21,17 +21,13 @@ from stepgraph.errors import DTypeError, GraphError
 from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
-    Gradients,
-    Grads,
     Misuse,
     OpDefinition,
     Sample,
-    arrived,
     bad_dtype,
     require_float,
 )
 from stepgraph.graph.dtypes import DType, DTypeLike, as_dtype, float16, float32, uint32
-from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.tensor_shape import known_sizes
 from stepgraph.graph.philox import (
     LOW,
@@ -52,7 +48,8 @@ def _unused_bits(dtype: DType) -> int:
     return 21 if dtype == float16 else 8
 
 
-def _check_step(step: Spec) -> None:
+def check_step(step: Spec) -> None:
+    """Refuses a step that is no scalar integer."""
     if step.rank or not step.dtype.is_integer:
         raise bad_dtype(
             f"the step is {step}",
@@ -65,11 +62,12 @@ def _check_step(step: Spec) -> None:
 
 
 def _bits_infer(step: Spec, *, shape: tuple[int, ...], seed: int, stream: int) -> Spec:
-    _check_step(step)
+    check_step(step)
     return Spec(shape, uint32)
 
 
-def _bits_reference(step: Array, *, shape: tuple[int, ...], seed: int, stream: int) -> Array:
+def bits_reference(step: Array, *, shape: tuple[int, ...], seed: int, stream: int) -> Array:
+    """The words that `random_bits` gives."""
     return random_words(math.prod(shape), seed, stream, int(step)).reshape(shape)
 
 
@@ -138,7 +136,7 @@ def _shape_misuses(name: str) -> Any:
 
 
 def _float_infer(step: Spec, *, shape: tuple[int, ...], dtype: DType, **_: Any) -> Spec:
-    _check_step(step)
+    check_step(step)
     found = Spec(shape, dtype)
     require_float(found)
     return found
@@ -161,7 +159,7 @@ def _uniform_reference(
     seed: int,
     stream: int,
 ) -> Array:
-    bits = _bits_reference(step, shape=shape, seed=seed, stream=stream)
+    bits = bits_reference(step, shape=shape, seed=seed, stream=stream)
     scale, shift = (dtype.numpy.type(v) for v in (maximum - minimum, minimum))
     return np.asarray(_fractions(bits, dtype) * scale + shift)
 
@@ -177,12 +175,13 @@ def _uniform_decompose(
     seed: int,
     stream: int,
 ) -> Tensor:
-    bits = _draw(graph, step, shape, seed, stream)
+    bits = draw_bits(graph, step, shape, seed, stream)
     result: Tensor = _fraction(graph, bits, dtype) * (maximum - minimum) + minimum
     return result
 
 
-def _draw(graph: Any, step: Tensor, shape: tuple[int, ...], seed: int, stream: int) -> Tensor:
+def draw_bits(graph: Any, step: Tensor, shape: tuple[int, ...], seed: int, stream: int) -> Tensor:
+    """`random_bits` with attributes that are decided already, for decompositions."""
     attributes = {"shape": shape, "seed": seed, "stream": stream}
     bits: Tensor = graph._one(RANDOM_BITS, (step,), attributes)
     return bits
@@ -243,7 +242,7 @@ def _normal_decompose(
     count = math.prod(shape)
     pairs = (count + 1) // 2
     computed = float32 if dtype == float16 else dtype
-    bits = _draw(graph, step, (pairs, 2), seed, stream)
+    bits = draw_bits(graph, step, (pairs, 2), seed, stream)
     first, second = (_fraction(graph, part, computed) for part in graph.split(bits, 2, axis=1))
     radius = graph.square_root(graph.logarithm(first + 2.0**-24) * -2.0)
     angle = second * (2 * math.pi)
@@ -264,7 +263,7 @@ def _normal_samples(rng: np.random.Generator) -> Iterator[Sample]:
 
 
 def _like_infer(like: Spec, step: Spec, **_: Any) -> Spec:
-    _check_step(step)
+    check_step(step)
     require_float(like)
     return like
 
@@ -304,62 +303,16 @@ def _like_misuses(name: str) -> Any:
     return misuses
 
 
-# -- dropout -------------------------------------------------------------------------------------
-
-
 def dropout_threshold(rate: float) -> int:
     """A word below this drops its element."""
     return min(round(rate * 2**32), LOW)
-
-
-def _dropout_infer(x: Spec, step: Spec, *, rate: float, seed: int, stream: int) -> Spec:
-    require_float(x)
-    _check_step(step)
-    return x
-
-
-def _dropout_reference(x: Array, step: Array, *, rate: float, seed: int, stream: int) -> Array:
-    bits = _bits_reference(step, shape=x.shape, seed=seed, stream=stream)
-    kept = bits >= np.uint32(dropout_threshold(rate))
-    scaled = x * x.dtype.type(1 / (1 - rate))
-    return np.asarray(np.where(kept, scaled, x.dtype.type(0)))
-
-
-def _dropout_gradient(op: Operation, grads: Grads) -> Gradients:
-    grad = arrived(grads)
-    # The same op on the same step: the same mask.
-    return [op.graph._one(DROPOUT, (grad, op.inputs[1]), dict(op.attributes)), None]
-
-
-def _dropout_decompose(
-    graph: Any, x: Tensor, step: Tensor, *, rate: float, seed: int, stream: int
-) -> Tensor:
-    bits = _draw(graph, step, known_shape(x.shape), seed, stream)
-    kept = graph.greater_than_or_equal_to(bits, graph.constant(np.uint32(dropout_threshold(rate))))
-    result: Tensor = graph.select(kept, x * (1 / (1 - rate)), graph.zeros_like(x))
-    return result
-
-
-def _dropout_samples(rng: np.random.Generator) -> Iterator[Sample]:
-    x = rng.standard_normal((5, 7)).astype("float32")
-    yield Sample((x, 0.5))
-    yield Sample((x, 0.1), {"seed": 9}, label="seed")
-    yield Sample((x, 0.0), label="rate 0")
-    yield Sample((x[:0], 0.3), label="empty")
-
-
-def _dropout_misuses() -> Iterator[Misuse]:
-    yield Misuse(lambda g: g.dropout(g.placeholder((2,)), 1.0), "rate 1.0 is outside", GraphError)
-    yield Misuse(
-        lambda g: g.dropout(g.placeholder((2,), "int32"), 0.5), "floating point", DTypeError
-    )
 
 
 RANDOM_BITS = OpDefinition(
     "random_bits",
     inputs=("step",),
     infer=_bits_infer,
-    reference=_bits_reference,
+    reference=bits_reference,
     not_differentiable="discrete",
     decompose=_bits_decompose,
     mpsgraph="randomPhiloxStateTensorWithSeed:name:",
@@ -412,17 +365,6 @@ RANDOM_NORMAL_LIKE = OpDefinition(
     samples=_like_samples,
     misuses=_like_misuses("random_normal_like"),
 )
-DROPOUT = OpDefinition(
-    "dropout",
-    inputs=("x", "step"),
-    infer=_dropout_infer,
-    reference=_dropout_reference,
-    gradient=_dropout_gradient,
-    decompose=_dropout_decompose,
-    mpsgraph="dropoutTensor:rate:name:",
-    samples=_dropout_samples,
-    misuses=_dropout_misuses,
-)
 
 DEFINITIONS = (
     RANDOM_BITS,
@@ -430,7 +372,6 @@ DEFINITIONS = (
     RANDOM_NORMAL,
     RANDOM_UNIFORM_LIKE,
     RANDOM_NORMAL_LIKE,
-    DROPOUT,
 )
 
 
@@ -669,47 +610,3 @@ class RandomOps(GraphCore):
         """
         attributes = {"mean": float(mean), "standard_deviation": float(standard_deviation)}
         return self._random(RANDOM_NORMAL_LIKE, (like,), attributes, seed, step, name)
-
-    def dropout(
-        self,
-        x: Tensor,
-        rate: float,
-        seed: int = 0,
-        step: Tensor | int | None = None,
-        name: str | None = None,
-    ) -> Tensor:
-        """Elements of `x` set to 0 at random, the others scaled so that the mean stays.
-
-        Args:
-            x: float tensor of any shape.
-            rate: probability of 0, from 0 up to but not 1; the others are multiplied by
-                ``1 / (1 - rate)``.
-            seed: 0 to 2**64 - 1.
-            step: integer scalar; `random_step` without it, so that every run has another mask.
-            name: label.
-
-        Returns:
-            Tensor of the shape and dtype of `x`.
-
-        Raises:
-            GraphError: the rate or the seed is outside its range.
-            DTypeError: `x` is not floating point, or the step is no integer scalar.
-
-        Source: MPSGraph ``dropoutTensor:rate:name:``; Srivastava et al., "Dropout", JMLR 2014.
-
-        Example:
-            >>> import stepgraph as sg
-            >>> graph = sg.Graph()
-            >>> x = graph.dropout(graph.constant(1.0, shape=(1000,)), 0.25, seed=1, step=0)
-            >>> values = graph.run(targets=[x], device="reference")[0]
-            >>> sorted(set(values.round(4).tolist()))
-            [0.0, 1.3333]
-        """
-        if not 0 <= rate < 1:
-            raise self._worded(
-                Misfit(GraphError, f"rate {rate} is outside", "from 0 up to but not 1", None),
-                DROPOUT,
-                (x,),
-                name,
-            )
-        return self._random(DROPOUT, (x,), {"rate": float(rate)}, seed, step, name)

@@ -1,4 +1,4 @@
-"""Parts of tensors: slice, strided_slice, slice_update, pad, and NumPy's indexing by `get_item`."""
+"""Parts of tensors (MPSGraphTensorShapeOps): slice, strided_slice, NumPy's indexing."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ from stepgraph.graph.shapes import (
     Shape,
     Spec,
     bad_shape,
-    format_shape,
     known_shape,
 )
 from stepgraph.graph.slices import Flags, Ints, resolve_slices
 from stepgraph.graph.tensor import Tensor
 
 
-def _slices_infer(
+def sliced_shape(
     x: Spec,
     *,
     starts: Ints,
@@ -64,7 +63,7 @@ def _slices_infer(
     )
 
 
-def _keys(attributes: dict[str, Any], rank: int) -> tuple[Any, ...]:
+def python_slices(attributes: dict[str, Any], rank: int) -> tuple[Any, ...]:
     """Python's own slices, for the references."""
     squeezed = attributes.get("squeeze_mask") or (False,) * rank
     return tuple(
@@ -146,11 +145,11 @@ def _slice_misuses() -> Iterator[Misuse]:
 
 
 def _strided_infer(x: Spec, **attributes: Any) -> Spec:
-    return Spec(_slices_infer(x, **attributes), x.dtype)
+    return Spec(sliced_shape(x, **attributes), x.dtype)
 
 
 def _strided_reference(x: Array, **attributes: Any) -> Array:
-    return np.array(x[_keys(attributes, x.ndim)])
+    return np.array(x[python_slices(attributes, x.ndim)])
 
 
 def _strided_gradient(op: Operation, grads: Grads) -> Gradients:
@@ -186,14 +185,14 @@ def _strided_misuses() -> Iterator[Misuse]:
 
 def _strided_gradient_infer(incoming: Spec, like: Spec, **attributes: Any) -> Spec:
     require_same_dtype(incoming, like)
-    shape = _slices_infer(like, **attributes)
+    shape = sliced_shape(like, **attributes)
     require_shape(incoming.shape, shape, "the gradient", "the slice")
     return like
 
 
 def _strided_gradient_reference(incoming: Array, like: Array, **attributes: Any) -> Array:
     result = np.zeros(like.shape, incoming.dtype)
-    result[_keys(attributes, like.ndim)] = incoming
+    result[python_slices(attributes, like.ndim)] = incoming
     return result
 
 
@@ -229,8 +228,8 @@ def _strided_gradient_samples(rng: np.random.Generator) -> Iterator[Sample]:
         ("squeezed", {"starts": (2, 1), "ends": (0, 4), "strides": (1, 2), "squeeze_mask": 1}),
     ):
         keys: dict[str, Any] = {"start_mask": (False,) * 2, "end_mask": (False,) * 2, **arguments}
-        keys["squeeze_mask"] = _flags(keys.get("squeeze_mask", 0), 2)
-        part = like[_keys(keys, 2)]
+        keys["squeeze_mask"] = as_flags(keys.get("squeeze_mask", 0), 2)
+        part = like[python_slices(keys, 2)]
         incoming = rng.standard_normal(part.shape).astype("float32")
         yield Sample((incoming, like), arguments, differentiable=(0,), label=label)
 
@@ -241,50 +240,6 @@ def _strided_gradient_misuses() -> Iterator[Misuse]:
             g.placeholder((2,)), g.placeholder((5,)), (0,), (3,), (1,)
         ),
         r"gradient is \(2,\), that of the slice \(3,\)",
-    )
-
-
-# -- slice_update --------------------------------------------------------------------------------
-
-
-def _update_infer(data: Spec, update: Spec, **attributes: Any) -> Spec:
-    require_same_dtype(data, update)
-    shape = _slices_infer(data, **attributes)
-    require_shape(update.shape, shape, "the update", "the slice")
-    return data
-
-
-def _update_reference(data: Array, update: Array, **attributes: Any) -> Array:
-    result = data.copy()
-    result[_keys(attributes, data.ndim)] = update
-    return result
-
-
-def _update_gradient(op: Operation, grads: Grads) -> Gradients:
-    graph, grad = op.graph, arrived(grads)
-    attributes = dict(op.attributes)
-    cleared = graph._one(SLICE_UPDATE, (grad, graph.zeros_like(op.inputs[1])), attributes)
-    squeeze = {"squeeze_mask": (False,) * grad.rank}
-    return [cleared, graph._one(STRIDED_SLICE, (grad,), {**attributes, **squeeze})]
-
-
-def _update_samples(rng: np.random.Generator) -> Iterator[Sample]:
-    data = rng.standard_normal((4, 5)).astype("float32")
-    update = rng.standard_normal((2, 3)).astype("float32")
-    yield Sample((data, update, (1, 0)))
-    yield Sample((data, update, (0, 4), (3, -2)), label="strides")
-    yield Sample((data, update, (-2, -3)), label="from the end")
-    yield Sample((data, update[:0, :2], (4, 0)), label="empty")
-    yield Sample((data, data * 2, (0, 0)), label="everything")
-
-
-def _update_misuses() -> Iterator[Misuse]:
-    yield Misuse(
-        lambda g: g.slice_update(g.placeholder((4,)), g.placeholder((3,)), (2,)),
-        r"update is \(3,\), that of the slice \(2,\)",
-    )
-    yield Misuse(
-        lambda g: g.slice_update(g.placeholder((4,)), g.placeholder((None,)), (2,)), "give ends="
     )
 
 
@@ -322,21 +277,10 @@ STRIDED_SLICE_GRADIENT = OpDefinition(
     samples=_strided_gradient_samples,
     misuses=_strided_gradient_misuses,
 )
-SLICE_UPDATE = OpDefinition(
-    "slice_update",
-    inputs=("data", "update"),
-    infer=_update_infer,
-    reference=_update_reference,
-    gradient=_update_gradient,
-    mpsgraph="sliceUpdateDataTensor:updateTensor:starts:ends:strides:startMask:endMask:"
-    "squeezeMask:name:",
-    samples=_update_samples,
-    misuses=_update_misuses,
-)
-DEFINITIONS = (SLICE, STRIDED_SLICE, STRIDED_SLICE_GRADIENT, SLICE_UPDATE)
+DEFINITIONS = (SLICE, STRIDED_SLICE, STRIDED_SLICE_GRADIENT)
 
 
-def _flags(mask: int | Sequence[bool], rank: int) -> Flags:
+def as_flags(mask: int | Sequence[bool], rank: int) -> Flags:
     """A mask as one bool per axis; of an int, bit ``i`` stands for axis ``i``."""
     if isinstance(mask, int):
         return tuple(bool(mask >> axis & 1) for axis in range(rank))
@@ -413,8 +357,8 @@ class SlicingOps(GraphCore):
             array([[3, 2],
                    [6, 5]], dtype=int32)
         """
-        attributes = _attributes(x.rank, starts, ends, strides, start_mask, end_mask)
-        attributes["squeeze_mask"] = _flags(squeeze_mask, x.rank)
+        attributes = slice_attributes(x.rank, starts, ends, strides, start_mask, end_mask)
+        attributes["squeeze_mask"] = as_flags(squeeze_mask, x.rank)
         return self._one(STRIDED_SLICE, (x,), attributes, name=name)
 
     def strided_slice_gradient(
@@ -444,58 +388,9 @@ class SlicingOps(GraphCore):
 
         Source: MPSGraph ``sliceGradientTensor:fwdInShapeTensor:starts:ends:strides:...``.
         """
-        attributes = _attributes(like.rank, starts, ends, strides, start_mask, end_mask)
-        attributes["squeeze_mask"] = _flags(squeeze_mask, like.rank)
+        attributes = slice_attributes(like.rank, starts, ends, strides, start_mask, end_mask)
+        attributes["squeeze_mask"] = as_flags(squeeze_mask, like.rank)
         return self._one(STRIDED_SLICE_GRADIENT, (incoming, like), attributes, name=name)
-
-    def slice_update(
-        self,
-        data: Tensor,
-        update: Tensor,
-        starts: Sequence[int],
-        strides: Sequence[int] | None = None,
-        ends: Sequence[int] | None = None,
-        start_mask: int | Sequence[bool] = 0,
-        end_mask: int | Sequence[bool] = 0,
-        name: str | None = None,
-    ) -> Tensor:
-        """`data` with a slice of it replaced by `update`.
-
-        Args:
-            data: tensor of any shape.
-            update: what to put there, of the slice's shape and the dtype of `data`.
-            starts: first index of each axis; negative counts from the end.
-            strides: step of each axis; 1 without it.
-            ends: index behind the last; found from the sizes of `update` without it.
-            start_mask: axes whose start is ignored, as for `strided_slice`.
-            end_mask: axes whose end is ignored.
-            name: label.
-
-        Raises:
-            ShapeError: the update does not fit.
-
-        Source: MPSGraph ``sliceUpdateDataTensor:updateTensor:starts:ends:strides:name:``.
-
-        Example:
-            >>> import stepgraph as sg
-            >>> graph = sg.Graph()
-            >>> x, new = graph.constant([1, 2, 3, 4]), graph.constant([8, 9])
-            >>> graph.run(targets=[graph.slice_update(x, new, [0], [2])])[0]
-            array([8, 2, 9, 4], dtype=int32)
-        """
-        steps = tuple(strides) if strides is not None else (1,) * data.rank
-        open_ends = _flags(end_mask, data.rank)
-        if ends is None:
-            if len(starts) != update.rank or None in update.shape:
-                misfit = bad_shape(
-                    f"{format_shape(update.shape)} does not tell where the slice ends",
-                    fix="give ends=, and end_mask= for axes that are replaced to their end",
-                )
-                raise self._worded(misfit, SLICE_UPDATE, (data, update), name)
-            ends, found = _ends_of(starts, steps, known_shape(update.shape))
-            open_ends = tuple(a or b for a, b in zip(open_ends, found, strict=True))
-        attributes = _attributes(data.rank, starts, ends, steps, start_mask, open_ends)
-        return self._one(SLICE_UPDATE, (data, update), attributes, name=name)
 
     def get_item(self, x: Tensor, key: Any, name: str | None = None) -> Tensor:
         """NumPy's indexing: what ``x[key]`` means.
@@ -538,7 +433,7 @@ class SlicingOps(GraphCore):
         return x
 
 
-def _attributes(
+def slice_attributes(
     rank: int,
     starts: Sequence[int],
     ends: Sequence[int],
@@ -546,25 +441,11 @@ def _attributes(
     start_mask: int | Sequence[bool],
     end_mask: int | Sequence[bool],
 ) -> dict[str, Any]:
+    """The attributes stored, from what a user may write."""
     return {
         "starts": tuple(int(i) for i in starts),
         "ends": tuple(int(i) for i in ends),
         "strides": tuple(int(i) for i in strides),
-        "start_mask": _flags(start_mask, rank),
-        "end_mask": _flags(end_mask, rank),
+        "start_mask": as_flags(start_mask, rank),
+        "end_mask": as_flags(end_mask, rank),
     }
-
-
-def _ends_of(
-    starts: Sequence[int], strides: Sequence[int], lengths: Ints
-) -> tuple[list[int], list[bool]]:
-    """Where slices of these lengths end, and which of them reach the end of their axis."""
-    ends, open_ends = [], []
-    for start, stride, length in zip(starts, strides, lengths, strict=True):
-        last = start + stride * (length - 1)
-        end = last + (1 if stride > 0 else -1) if length else start
-        # Counting from the other side, the index behind the last would change its meaning.
-        crossed = bool(length) and (start < 0) != (end < 0)
-        ends.append(end)
-        open_ends.append(crossed)
-    return ends, open_ends
