@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
     Gradients,
