@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from stepgraph.errors import DTypeError, GraphError, describe
-from stepgraph.graph.definition import OpDefinition
+from stepgraph.graph.definition import Array, OpDefinition
 from stepgraph.graph.dtypes import DType, as_dtype, float32, float64, int32, int64
 from stepgraph.graph.operation import Block, Operation
 from stepgraph.graph.shapes import Axes, Misfit, Spec, broadcast_shapes, normalize_axes
@@ -30,6 +30,52 @@ def _caller() -> str:
         frame = frame.f_back
     code = frame.f_code
     return f"{Path(code.co_filename).name}:{frame.f_lineno}, in {code.co_name}"
+
+
+def as_array(value: TensorLike, dtype: DType | None = None) -> Array:
+    """A value given by a user as an array of its own.
+
+    Args:
+        value: number, list or array.
+        dtype: element type wanted; without it floats become float32, ints int32 and arrays keep
+            their own (float64 arrays too).
+
+    Raises:
+        DTypeError: the value is no number, or does not fit `dtype` exactly (300 in uint8, 0.5 in
+            an integer).
+
+    Example:
+        >>> as_array([1, 2]).dtype, as_array(1, as_dtype("bool"))
+        (dtype('int32'), array(True))
+    """
+    array = np.asarray(value)
+    if array.dtype == object:
+        raise DTypeError(
+            describe(
+                "constant",
+                f"{type(value).__name__} is no number or array",
+                got={"value": repr(value)[:80]},
+                expected="a number, a list of numbers or an array",
+                created_at=_caller(),
+            )
+        )
+    found = as_dtype(array.dtype)
+    if dtype is None:
+        dtype = found
+        if not isinstance(value, np.ndarray | np.generic):
+            dtype = {float64: float32, int64: int32}.get(found, found)
+    with np.errstate(invalid="ignore", over="ignore"):
+        converted = array.astype(dtype.numpy)
+    if dtype.kind != "float" and not np.array_equal(converted, array):
+        raise DTypeError(
+            describe(
+                "constant",
+                f"{repr(value)[:80]} does not fit {dtype} exactly",
+                fix="cast the tensor operand, or give a value of its dtype",
+                created_at=_caller(),
+            )
+        )
+    return converted
 
 
 class GraphCore:
@@ -258,35 +304,10 @@ class GraphCore:
         """
         if isinstance(value, Tensor):
             return value
-        array = np.asarray(value)
-        if array.dtype == object:
-            raise DTypeError(
-                describe(
-                    "constant",
-                    f"{type(value).__name__} is no number or array",
-                    got={"value": repr(value)[:80]},
-                )
-            )
-        if dtype is None:
-            dtype = as_dtype(array.dtype)
-            if not isinstance(value, np.ndarray | np.generic):
-                dtype = {float64: float32, int64: int32}.get(dtype, dtype)
-        if dtype.kind != "float":
-            with np.errstate(invalid="ignore"):
-                converted = array.astype(dtype.numpy)
-            if not np.array_equal(converted, array):
-                raise DTypeError(
-                    describe(
-                        "constant",
-                        f"{value!r} does not fit {dtype} exactly",
-                        fix="cast the tensor operand, or give a value of its dtype",
-                    )
-                )
-        with np.errstate(over="ignore"):
-            array = array.astype(dtype.numpy)
+        array = as_array(value, dtype)
         if array.ndim:
             return self._graph.constant(array)
-        key = (repr(array.item()), dtype)
+        key = (repr(array.item()), as_dtype(array.dtype))
         if key not in self._scalars:
             with self._at_root():
                 self._scalars[key] = self._graph.constant(array)

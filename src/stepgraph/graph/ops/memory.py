@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepgraph.errors import GraphError, ShapeError, describe, nearest
-from stepgraph.graph.core import GraphCore
+from stepgraph.graph.core import GraphCore, as_array
 from stepgraph.graph.definition import (
     Array,
     Gradients,
@@ -208,7 +208,7 @@ class MemoryOps(GraphCore):
         """
         if isinstance(value, Tensor):
             return value
-        array = _as_array(value, None if dtype is None else as_dtype(dtype))
+        array = as_array(value, None if dtype is None else as_dtype(dtype))
         if shape is not None:
             wanted = known_shape(as_shape(shape, "constant"))
             try:
@@ -223,9 +223,7 @@ class MemoryOps(GraphCore):
                         fix="give a scalar, or drop shape=",
                     )
                 ) from None
-        if array.flags.writeable:
-            array = array.copy()
-            array.flags.writeable = False
+        array.flags.writeable = False  # as_array made a copy
         return self._one(CONSTANT, (), {"value": array}, name=name)
 
     def variable(
@@ -257,7 +255,7 @@ class MemoryOps(GraphCore):
             >>> graph.variable(0.0, shape=(3,), name="bias")
             <Variable 'bias' float32 (3,)>
         """
-        array = _as_array(initial, None if dtype is None else as_dtype(dtype))
+        array = as_array(initial, None if dtype is None else as_dtype(dtype))
         if shape is not None:
             wanted = known_shape(as_shape(shape, "variable"))
             if array.ndim and array.shape != wanted:
@@ -355,21 +353,6 @@ class MemoryOps(GraphCore):
         """
         _require_variable("assign", variable)
         return self._add(ASSIGN, (variable, self.as_tensor(value, variable.dtype)), name=name)
-
-
-def _as_array(value: TensorLike, dtype: DType | None) -> Array:
-    """An array of exactly the wanted dtype; without one floats become float32, ints int32."""
-    array = np.asarray(value)
-    if array.dtype == object:
-        raise ShapeError(describe("constant", f"{type(value).__name__} is no number or array"))
-    if dtype is not None:
-        return array.astype(dtype.numpy)
-    if not isinstance(value, np.ndarray | np.generic):
-        weak = {"float64": "float32", "int64": "int32"}.get(array.dtype.name)
-        if weak:
-            array = array.astype(weak)
-    as_dtype(array.dtype)
-    return array
 
 
 def _require_variable(what: str, variable: object) -> None:
