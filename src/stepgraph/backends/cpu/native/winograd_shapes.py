@@ -27,20 +27,24 @@ GRADIENT_FIELDS = {
 }
 
 # Floats of transformed input that a block of tiles may fill: 192 KiB, part of the second-level
-# cache; and the fewest and most tiles worth a block (multiples of every blocking's rows).
+# cache; how many tiles may make a block (multiples of most blockings' rows): the more, the less
+# often transformed weights are read, by little; and how many tasks are wanted.
 BLOCK_FLOATS = 48 * 1024
-LEAST_TILES, MOST_TILES = 24, 48
-TASKS = 96
+BLOCK_TILES = (48, 24, 12)
+LEAST_TILES = 24
+TASKS = 64
 # Input panels summed by one accumulator. Transformed numbers are of mixed sign and a result adds up
 # sixteen sums of them, so rounding errors weigh more than in a direct sum: with chains of 64 terms
 # the error is that of the direct kernel (chains of 256), with 256 it is twice as large.
 CHUNK = 4
 
-# The weight gradient: tiles between two visits of a sum, panels of each side that a task takes, how
-# many tasks are wanted, and the fewest tiles that are worth a part of their own (whose result is
-# written, read again and added: 72 bytes per weight against 16 multiply-adds per tile).
-GRADIENT_TILES, GRADIENT_GROUP = 48, 4
-GRADIENT_TASKS, GRADIENT_PART = 64, 128
+# The weight gradient: tiles between two visits of a sum; and ways to cut it up, the first that
+# makes tasks enough: panels of each side per task (fewer are transformed more often), and the
+# fewest tiles worth a part of their own (whose result is written, read again and added: 72 bytes
+# per weight against 16 multiply-adds per tile).
+GRADIENT_TILES = 48
+GRADIENT_CUTS = ((4, 128), (2, 128), (2, 32))
+GRADIENT_TASKS, ENOUGH_TASKS = 64, 16
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Costs:
     Attributes:
         product: per multiplication of transformed numbers.
         channel: per tile and channel that is transformed, on the way in or out.
-        weight: per weight pair.
+        weight: per weight pair (and part, in the weight gradient).
     """
 
     product: float
@@ -65,7 +69,7 @@ _DIRECTION = Costs(product=1.15, channel=55, weight=200)
 COSTS = {
     "forward": _DIRECTION,
     "data": _DIRECTION,
-    "weights": Costs(product=1.0, channel=165, weight=50),
+    "weights": Costs(product=1.1, channel=110, weight=50),
 }
 # Below this the estimate's errors, and the memory taken, outweigh what is won.
 LEAST_GAIN = 1.1
@@ -94,13 +98,15 @@ def winograd_cost(shape: Convolution, kind: str) -> float:
     places = shape.size if kind == "data" else shape.out_size
     tiles = shape.images * -(-places[0] // 2) * -(-places[1] // 2)
     inputs, outputs = shape.in_panels * PANEL, shape.out_panels * PANEL
-    channels = inputs + outputs
+    channels, times = inputs + outputs, 1
     if kind == "weights":
-        group = GRADIENT_GROUP * PANEL
-        channels = inputs * -(-outputs // group) + outputs * -(-inputs // group)
+        sizes, _ = Winograd(shape).weight_gradient()
+        in_group, out_group = sizes["in_group"] * PANEL, sizes["out_group"] * PANEL
+        channels = inputs * -(-outputs // out_group) + outputs * -(-inputs // in_group)
+        times = sizes["parts"]
     costs = COSTS[kind]
     work = tiles * (PLACES * inputs * outputs * costs.product + channels * costs.channel)
-    return work + inputs * outputs * costs.weight
+    return work + inputs * outputs * costs.weight * times
 
 
 @dataclass(frozen=True)
@@ -146,10 +152,12 @@ class Winograd:
             turned: for the data gradient: from dy to dx.
         """
         sizes = self._sizes(turned)
-        fitting = BLOCK_FLOATS // (PLACES * PANEL * sizes["in_panels"]) // LEAST_TILES * LEAST_TILES
-        block = min(max(fitting, LEAST_TILES), MOST_TILES)
-        blocks = -(-sizes["tiles"] // block)
         groups = -(-sizes["out_panels"] // blocking.panels)
+        fitting = BLOCK_FLOATS // (PLACES * PANEL * sizes["in_panels"])
+        for block in BLOCK_TILES:
+            blocks = -(-sizes["tiles"] // block)
+            if block <= max(fitting, LEAST_TILES) and blocks * groups >= TASKS:
+                break
         parts = max(1, min(groups, -(-TASKS // blocks)))
         v_place = sizes["in_panels"] * block * PANEL + PANEL
         m_place = blocking.panels * block * PANEL + PANEL
@@ -163,11 +171,12 @@ class Winograd:
         With more than one of ``parts``, results are partial: one after the other, to be summed.
         """
         sizes = self._sizes(False)
-        in_group, out_group = (
-            min(GRADIENT_GROUP, sizes[name]) for name in ("in_panels", "out_panels")
-        )
-        groups = -(-sizes["in_panels"] // in_group) * -(-sizes["out_panels"] // out_group)
-        parts = max(1, min(-(-GRADIENT_TASKS // groups), sizes["tiles"] // GRADIENT_PART))
+        for most, least in GRADIENT_CUTS:
+            in_group, out_group = (min(most, sizes[n]) for n in ("in_panels", "out_panels"))
+            groups = -(-sizes["in_panels"] // in_group) * -(-sizes["out_panels"] // out_group)
+            parts = max(1, min(-(-GRADIENT_TASKS // groups), sizes["tiles"] // least))
+            if groups * parts >= ENOUGH_TASKS:
+                break
         block = GRADIENT_TILES
         places = [block * (group * PANEL) + PANEL for group in (in_group, out_group)]
         sums = in_group * out_group * PANEL * PANEL + PANEL
