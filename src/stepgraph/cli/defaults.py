@@ -16,7 +16,7 @@ JOB: dict[str, Any] = {
     "dataset": "digits",
     "image_size": 32,
     "channels": 3,
-    "epochs": 15,
+    "epochs": 20,
     "batch_size": 32,
     "optimizer": "adam",
     "schedule": "cosine",
