@@ -414,6 +414,17 @@ class Trained:
         trained = [i for i, (_, _, on) in enumerate(self.weights) if on]
         return float(loss.detach()), self._back(gradients, trained)
 
+    def settle(self, x: np.ndarray) -> None:
+        """Gives the moving statistics the values of a batch, so that predictions make sense."""
+        norms = [part for part in self.twin.modules() if isinstance(part, KerasBatchNorm)]
+        kept = [part.momentum for part in norms]
+        for part in norms:
+            part.momentum = 1.0
+        with torch.no_grad():
+            self.twin(torch.from_numpy(x).to(self.dtype))
+        for part, momentum in zip(norms, kept, strict=True):
+            part.momentum = momentum
+
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Probabilities, with the moving statistics."""
         self.twin.eval()

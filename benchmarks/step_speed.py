@@ -1,0 +1,177 @@
+"""Milliseconds of a whole training step, beside PyTorch's best CPU mode in the same run.
+
+    python benchmarks/step_speed.py [--models resnet50,vit] [--batches 8,64] [--quick]
+
+A step is forward pass, loss, gradients, plain gradient descent on every weight and the moving
+statistics, from NumPy arrays to the loss as a number. stepgraph runs it as `Model.train_on_batch`
+and as the compiled graph that this calls; PyTorch eagerly with both memory formats, and through
+torch.compile where a C++ compiler is found. All of them take turns, so that whatever else the
+machine does meets all alike; a turn begins with a step that is not timed, because caches and
+sleeping threads are still the other's. Shown are medians, then least times, and PyTorch's best over
+stepgraph's for each. Both use the same number of threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import shutil
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from networks import batches, build
+from tables import show
+from torch.nn import functional
+from twins import TWINS
+
+from stepgraph import optimizers
+from stepgraph.applications import APPLICATIONS
+from stepgraph.models import Model
+
+RATE = 1e-3
+
+Step = Callable[[np.ndarray, np.ndarray], float]
+
+
+def ours(model: Model, threads: int) -> dict[str, Step]:
+    """`train_on_batch`, and the executable below it; both train the same weights."""
+    model.compile(
+        optimizers.SGD(RATE), "categorical_crossentropy", threads=threads, nonfinite="ignore"
+    )
+    step = model.runtime.step("train", (False,))
+
+    def graph(x: np.ndarray, y: np.ndarray) -> float:
+        return float(step.executable.run(dict(zip(step.feeds, (x, y), strict=True)))[0])
+
+    return {"train_on_batch": model.train_on_batch, "graph step": graph}
+
+
+def eager(name: str, model: Model, last: bool, compiled: bool = False) -> Step:
+    """PyTorch's step as its users write it, with its fastest update."""
+    twin = TWINS[name](model.input_shape[1:], model.output_shape[-1], exact=False).train()
+    layout = torch.channels_last if last else torch.contiguous_format
+    twin = twin.to(memory_format=layout)
+    optimizer = torch.optim.SGD(twin.parameters(), RATE, fused=True)
+
+    def losses(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        # Pictures are NHWC outside: as channels_last they need no copy.
+        pictures = images.permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        return functional.cross_entropy(twin.logits(pictures), labels)
+
+    forward = torch.compile(losses) if compiled else losses
+
+    def step(x: np.ndarray, y: np.ndarray) -> float:
+        loss = forward(torch.from_numpy(x), torch.from_numpy(y))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+def theirs(name: str, model: Model, compiled: bool) -> dict[str, Step]:
+    """PyTorch's ways to do it."""
+    found = {
+        "PyTorch": eager(name, model, last=False),
+        "PyTorch channels_last": eager(name, model, last=True),
+    }
+    if compiled:
+        found["torch.compile"] = eager(name, model, last=True, compiled=True)
+    return found
+
+
+def seconds(steps: dict[str, Step], x, y, budget: float, least: int) -> dict[str, list[float]]:
+    """Times of steps that take turns until the budget is spent."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for name, step in list(steps.items()):
+        try:
+            step(x, y)
+        except Exception as error:  # a compiler that does not work here is no reason to stop
+            if name != "torch.compile":
+                raise
+            print(f"  torch.compile: {type(error).__name__}: {str(error).splitlines()[0]}")
+            del steps[name], times[name]
+    end = time.perf_counter() + budget
+    while time.perf_counter() < end or len(next(iter(times.values()))) < least:
+        for name, step in steps.items():
+            step(x, y)
+            for _ in range(min(least, 3)):
+                start = time.perf_counter()
+                step(x, y)
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def measure(name: str, batch: int, options: argparse.Namespace) -> list[list[str]]:
+    """One row for medians, one for least times."""
+    model = build(name, 0)
+    x, y = batches(model, batch, 1, 0)[0]
+    steps = ours(model, options.threads) | theirs(name, model, options.compile)
+    times = seconds(steps, x, y, options.seconds, options.least)
+    rows = []
+    for what, reduce in (("median", np.median), ("least", np.min)):
+        found = {kind: 1e3 * float(reduce(values)) for kind, values in times.items()}
+        own = [found.pop("train_on_batch"), found.pop("graph step")]
+        best = min(found, key=lambda kind: found[kind])
+        rows.append(
+            [
+                f"{name}, {batch}, {what}",
+                *(f"{value:.2f}" for value in own),
+                *(f"{found[kind]:.2f}" if kind in found else "-" for kind in COLUMNS),
+                *(f"{found[best] / value:.2f}" for value in own),
+            ]
+        )
+    return rows
+
+
+COLUMNS = ("PyTorch", "PyTorch channels_last", "torch.compile")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", default=",".join(APPLICATIONS), help="names, with commas")
+    parser.add_argument("--batches", default="8,64,256", help="batch sizes, with commas")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time for each row")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--quick", action="store_true", help="batch 8, two steps of each")
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=bool(shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")),
+        help="time torch.compile too; by default where there is a C++ compiler",
+    )
+    options = parser.parse_args()
+    options.least = 2 if options.quick else 5
+    if options.quick:
+        options.seconds, options.batches = 0.0, "8"
+    torch.set_num_threads(options.threads)
+    rows = []
+    for name in options.models.split(","):
+        for batch in map(int, options.batches.split(",")):
+            rows += measure(name, batch, options)
+            for row in rows[-2:]:
+                print(*row, flush=True)
+            torch.compiler.reset()
+            gc.collect()
+    show(
+        f"milliseconds per training step, {options.threads} threads, PyTorch {torch.__version__}",
+        [
+            "network, batch",
+            "train_on_batch",
+            "graph",
+            *COLUMNS,
+            "best/train_on_batch",
+            "best/graph",
+        ],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()
