@@ -138,11 +138,17 @@ class ControlFlowOps(GraphCore):
                     "control_dependency",
                     f"{operation!r} is no operation",
                     expected="what graph.assign or graph.if_ returned, or a tensor",
+                    created_at=self._here(),
                 )
             )
         if operation.graph is not self:
             raise GraphError(
-                describe("control_dependency", f"{operation!r} belongs to another graph")
+                describe(
+                    "control_dependency",
+                    f"{operation!r} belongs to another graph",
+                    fix="order operations of one graph only",
+                    created_at=self._here(),
+                )
             )
         if not operation.block.encloses(self._current):
             raise GraphError(
