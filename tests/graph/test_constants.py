@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import stepgraph as sg
-from stepgraph.errors import DTypeError
+from stepgraph.errors import DTypeError, ShapeError
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,17 @@ def test_constants_keep_a_copy():
     kept = graph.constant(given)
     given[0] = 7.0
     np.testing.assert_array_equal(graph.run(targets=[kept], device="reference")[0], [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda g: g.constant(0.0, shape=(None, 2)),
+        lambda g: g.variable(0.0, shape=(None, 2)),
+        lambda g: g.scatter_nd(g.constant([1.0]), g.constant([[0]]), (None,)),
+        lambda g: g.random_uniform((None,)),
+    ],
+)
+def test_sizes_of_what_is_made_must_be_known(build):
+    with pytest.raises(ShapeError, match="has an unknown size"):
+        build(sg.Graph())

@@ -109,6 +109,33 @@ def known_shape(shape: Shape) -> tuple[int, ...]:
     return sizes
 
 
+def known_size(item: object, what: str) -> int:
+    """One size given by a user that must be known.
+
+    Raises:
+        ShapeError: it is no size.
+    """
+    return known_sizes((item,), what)[0]  # type: ignore[arg-type]
+
+
+def known_sizes(shape: ShapeLike, what: str) -> tuple[int, ...]:
+    """Sizes given by a user that must all be known, as a tuple.
+
+    Raises:
+        ShapeError: one is no size, or not known.
+    """
+    found = as_shape(shape, what)
+    if None in found:
+        raise ShapeError(
+            describe(
+                what,
+                f"the shape {format_shape(found)} has an unknown size",
+                fix="give every size, or use the ..._like op that takes the shape of a tensor",
+            )
+        )
+    return tuple(operator.index(size) for size in found if size is not None)
+
+
 def element_count(shape: Shape) -> int | None:
     """Number of elements; None when a size is unknown.
 

@@ -20,7 +20,6 @@ from stepgraph.graph.definition import (
 )
 from stepgraph.graph.dtypes import DType, DTypeLike, as_dtype, int32
 from stepgraph.graph.operation import Operation
-from stepgraph.graph.ops.tensor_shape import known_sizes
 from stepgraph.graph.shapes import (
     Axes,
     Misfit,
@@ -30,6 +29,7 @@ from stepgraph.graph.shapes import (
     broadcast_shapes,
     format_shape,
     known_shape,
+    known_sizes,
     normalize_axes,
     same_shape,
 )

@@ -27,7 +27,7 @@ from stepgraph.graph.shapes import (
     as_shape,
     bad_shape,
     format_shape,
-    known_shape,
+    known_sizes,
     same_shape,
 )
 from stepgraph.graph.tensor import Tensor, TensorLike, Variable
@@ -210,7 +210,7 @@ class MemoryOps(GraphCore):
             return value
         array = as_array(value, None if dtype is None else as_dtype(dtype))
         if shape is not None:
-            wanted = known_shape(as_shape(shape, "constant"))
+            wanted = known_sizes(shape, "constant")
             try:
                 # A view of one element: a filled constant takes no memory.
                 array = np.broadcast_to(array, wanted)
@@ -221,6 +221,7 @@ class MemoryOps(GraphCore):
                         f"a value of shape {format_shape(array.shape)} "
                         f"cannot fill {format_shape(wanted)}",
                         fix="give a scalar, or drop shape=",
+                        created_at=self._here(),
                     )
                 ) from None
         array.flags.writeable = False  # as_array made a copy
@@ -257,13 +258,14 @@ class MemoryOps(GraphCore):
         """
         array = as_array(initial, None if dtype is None else as_dtype(dtype))
         if shape is not None:
-            wanted = known_shape(as_shape(shape, "variable"))
+            wanted = known_sizes(shape, "variable")
             if array.ndim and array.shape != wanted:
                 raise ShapeError(
                     describe(
                         "variable",
                         f"the initial value has shape {format_shape(array.shape)}",
                         expected=f"shape {format_shape(wanted)}, or a scalar to fill it",
+                        created_at=self._here(),
                     )
                 )
             array = np.broadcast_to(array, wanted)

@@ -28,7 +28,6 @@ from stepgraph.graph.definition import (
     require_float,
 )
 from stepgraph.graph.dtypes import DType, DTypeLike, as_dtype, float16, float32, uint32
-from stepgraph.graph.ops.tensor_shape import known_sizes
 from stepgraph.graph.philox import (
     LOW,
     PHILOX_MULTIPLIERS,
@@ -36,7 +35,7 @@ from stepgraph.graph.philox import (
     PHILOX_WEYL,
     random_words,
 )
-from stepgraph.graph.shapes import Misfit, ShapeLike, Spec, known_shape
+from stepgraph.graph.shapes import Misfit, ShapeLike, Spec, known_shape, known_sizes
 from stepgraph.graph.tensor import Tensor, Variable
 
 

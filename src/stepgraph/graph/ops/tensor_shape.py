@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from stepgraph.errors import ShapeError, describe
 from stepgraph.graph.core import GraphCore
 from stepgraph.graph.definition import (
     Array,
@@ -25,13 +23,12 @@ from stepgraph.graph.shapes import (
     Axes,
     Misfit,
     Shape,
-    ShapeLike,
     Spec,
-    as_shape,
     bad_shape,
     element_count,
     format_shape,
     known_shape,
+    known_size,
     normalize_axes,
 )
 from stepgraph.graph.tensor import Tensor
@@ -419,30 +416,3 @@ class TensorShapeOps(GraphCore):
         """
         where = x.rank if axis == x.rank else self._axis(FLATTEN_2D, x, axis)
         return self._one(FLATTEN_2D, (x,), {"axis": where}, name=name)
-
-
-def known_size(item: object, what: str) -> int:
-    """One size given by a user that must be known.
-
-    Raises:
-        ShapeError: it is no size.
-    """
-    return known_sizes((item,), what)[0]  # type: ignore[arg-type]
-
-
-def known_sizes(shape: ShapeLike, what: str) -> tuple[int, ...]:
-    """Sizes given by a user that must all be known, as a tuple.
-
-    Raises:
-        ShapeError: one is no size, or not known.
-    """
-    found = as_shape(shape, what)
-    if None in found:
-        raise ShapeError(
-            describe(
-                what,
-                f"the shape {format_shape(found)} has an unknown size",
-                fix="give every size, or use the ..._like op that takes the shape of a tensor",
-            )
-        )
-    return tuple(operator.index(size) for size in found if size is not None)
