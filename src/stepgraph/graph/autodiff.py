@@ -39,6 +39,7 @@ def gradients(
                         "through differentiable operations",
                         got={"of": repr(of), "with": repr(tensor)},
                         fix="leave it out, or pass unconnected='zero' to get zeros",
+                        created_at=graph._here(),
                     )
                 )
             grad = graph.zeros_like(tensor)
@@ -51,18 +52,31 @@ def _check(
 ) -> None:
     if unconnected not in ("error", "zero"):
         raise GraphError(
-            describe("gradients", f"unconnected={unconnected!r}", expected="'error' or 'zero'")
+            describe(
+                "gradients",
+                f"unconnected={unconnected!r}",
+                expected="'error' or 'zero'",
+                created_at=graph._here(),
+            )
         )
     for tensor in (of, *with_):
         if not isinstance(tensor, Tensor):
             raise GraphError(
                 describe(
-                    "gradients", f"{type(tensor).__name__} is no tensor", got={"value": tensor}
+                    "gradients",
+                    f"{type(tensor).__name__} is no tensor",
+                    got={"value": tensor},
+                    created_at=graph._here(),
                 )
             )
         if tensor.graph is not graph:
             raise GraphError(
-                describe("gradients", "a tensor belongs to another graph", got={"tensor": tensor})
+                describe(
+                    "gradients",
+                    "a tensor belongs to another graph",
+                    got={"tensor": tensor},
+                    created_at=graph._here(),
+                )
             )
         if not tensor.dtype.is_float:
             raise DTypeError(
@@ -70,6 +84,7 @@ def _check(
                     "gradients",
                     f"'{tensor.name}' is {tensor.dtype}; only floating point has gradients",
                     fix="cast it before the operations to be differentiated",
+                    created_at=graph._here(),
                 )
             )
     if incoming is not None and not same_shape(incoming.shape, of.shape):
@@ -78,6 +93,8 @@ def _check(
                 "gradients",
                 "the incoming gradient has another shape than the tensor it belongs to",
                 got={"of": format_shape(of.shape), "incoming": format_shape(incoming.shape)},
+                expected="equal shapes",
+                created_at=graph._here(),
             )
         )
 
