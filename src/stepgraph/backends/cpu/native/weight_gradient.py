@@ -80,13 +80,15 @@ class _WeightGradient:
 
     def _mapped(self) -> None:
         f, x = self.f, self.x
+        # Where nothing changes C, taps that see only padding need not be touched at all.
+        scaled = x.beta != 1.0
         with f.loop(self.first, self.last, x.chunk) as first:
             self.count = least(f, x.chunk, self.last - first)
             with f.loop(self.start, self.stop) as unit:
                 in_panel = unit // x.kernel_height
                 ky = unit - in_panel * x.kernel_height
                 dw = self.dw + unit * x.kernel_width * self.tap
-                with f.if_(first == self.first):
+                with f.if_((first == self.first) & scaled):
                     rows = x.kernel_width * x.channel_width
                     sizes = (rows, f.index(PANEL), self.panels, self.w_group, x.beta)
                     f.call(self.scale, dw, *sizes)
