@@ -42,6 +42,8 @@ TASK_WORK = 1 << 19
 # tasks are plenty for any number of threads (beyond that, B is only read more often).
 TASK_ROWS = 32
 TASKS = 192
+# A data gradient of fewer tasks than this is cut further than would be best for few threads.
+ENOUGH_TASKS = 16
 # A weight gradient of fewer tasks than this is split by positions too, into partial results of at
 # least so many positions each: a weight's part is written, read and added, 8 bytes against one
 # multiply-add per position.
@@ -230,8 +232,10 @@ class Convolution:
             COLUMNS: (self.images * height, width),
         }[mode]
         groups = -(-self.in_panels // blocking.panels)
-        # Each task transposes the weights for itself: that pays from some hundred rows on.
-        parts = max(1, self._row_parts(groups, units, rows) // 4)
+        # Each task transposes the weights for itself: that pays from some hundred rows on, unless
+        # threads would have nothing to do.
+        most = self._row_parts(groups, units, rows)
+        parts = max(1, most // 4, min(most, -(-ENOUGH_TASKS // groups)))
         chunk = min(self.out_panels, max(1, round(DEPTH / (self.taps * PANEL))))
         arguments = self._arguments(mode, units, parts, chunk)
         arguments["scratch_size"] = chunk * self.taps * PANEL * PANEL * blocking.panels
