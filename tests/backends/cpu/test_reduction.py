@@ -27,7 +27,8 @@ def test_over_any_axes(op, x, data):
     axes = tuple(data.draw(st.sets(st.integers(0, x.ndim - 1), min_size=1)))
     keep = data.draw(st.booleans())
     with np.errstate(over="ignore"):
-        agree(lambda g, x: getattr(g, op)(x, axes, keep), [x])
+        # Elementwise float64 (a sum over axes of size 1 becomes one) is NumPy's.
+        agree(lambda g, x: getattr(g, op)(x, axes, keep), [x], native=x.dtype != "float64")
 
 
 @pytest.mark.parametrize("op", ["reduction_and", "reduction_or"])
