@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from stepgraph.errors import UnsupportedError, describe, nearest
+from stepgraph.errors import FeedError, UnsupportedError, describe, nearest
 from stepgraph.graph.definition import Array
 from stepgraph.graph.graph import Graph
 from stepgraph.graph.operation import Operation
@@ -89,6 +89,12 @@ class Device(Protocol):
         **options: Any,
     ) -> Runner:
         """Compiles; see `Graph.compile`."""
+
+
+def located(error: FeedError, operation: Operation) -> FeedError:
+    """The error with the operation it arose in, which a reference or kernel does not know."""
+    where = f"  operation: '{operation.name}'\n  created at: {operation.created_at}"
+    return FeedError(f"{error}\n{where}")
 
 
 def get_device(name: str) -> tuple[Device, str]:

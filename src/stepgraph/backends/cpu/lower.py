@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from stepgraph.backends.cpu.conversions import convert_weights
+from stepgraph.backends.base import located
 from stepgraph.backends.cpu.fusion import Fusion, Group, read_by
 from stepgraph.backends.cpu.kinds import kind_of
 from stepgraph.backends.cpu.layout_choice import Layouts
@@ -17,6 +18,7 @@ from stepgraph.backends.cpu.registry import LOWERINGS, UPDATING
 from stepgraph.backends.cpu.schedule import descents_in_gradients, schedule
 from stepgraph.backends.cpu.views import copy_all
 from stepgraph.compiler.program import Program
+from stepgraph.errors import FeedError
 from stepgraph.graph.definition import Array
 from stepgraph.graph.dtypes import DType
 from stepgraph.graph.operation import Operation
@@ -253,7 +255,10 @@ class Lowering:
             def function(arrays: Sequence[Array]) -> Sequence[Array]:
                 queue = iter(arrays)
                 given = [shapes[k] if k in shapes else next(queue) for k in range(len(distinct))]
-                found = reference(*[given[k] for k in place_of], **attributes)
+                try:
+                    found = reference(*[given[k] for k in place_of], **attributes)
+                except FeedError as error:
+                    raise located(error, op) from None
                 return found if isinstance(found, tuple) else (found,)
 
         self.add(PythonStep(f"{op.type} (NumPy)", reads, writes, function=function))

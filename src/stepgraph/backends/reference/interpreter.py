@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from stepgraph.backends.base import StepTime
+from stepgraph.backends.base import StepTime, located
 from stepgraph.errors import FeedError, UnsupportedError, describe
 from stepgraph.graph.definition import Array
 from stepgraph.graph.operation import Block, Operation
@@ -63,9 +63,7 @@ def call(operation: Operation, values: dict[Tensor, Array]) -> tuple[Array, ...]
         with np.errstate(all="ignore"):
             found = definition.reference(*inputs, **operation.attributes)
     except FeedError as error:
-        # A reference sees numbers only; where the operation came from is known here.
-        where = f"  operation: '{operation.name}'\n  created at: {operation.created_at}"
-        raise FeedError(f"{error}\n{where}") from None
+        raise located(error, operation) from None
     results = found if isinstance(found, tuple) else (found,)
     return tuple(np.asarray(r) for r in results)
 
