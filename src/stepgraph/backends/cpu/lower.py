@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from stepgraph.backends.cpu.conversions import convert_weights
 from stepgraph.backends.base import located
+from stepgraph.backends.cpu.conversions import convert_weights
 from stepgraph.backends.cpu.fusion import Fusion, Group, read_by
 from stepgraph.backends.cpu.kinds import kind_of
 from stepgraph.backends.cpu.layout_choice import Layouts
