@@ -99,6 +99,7 @@ SHAPES = [
     Convolution(40, (7, 7), (16, 16), (3, 2), padding=(1, 1, 1, 1)),
     Convolution(5000, (1, 1), (16, 40), (1, 1)),
     Convolution(33, (16, 16), (1, 20), (5, 5), rows=True),
+    Convolution(2, (96, 90), (3, 16), (3, 3), padding=(1, 1, 1, 1), rows=True),
     Convolution(2, (28, 28), (1, 6), (5, 5), padding=(2, 2, 2, 2), rows=True),
     Convolution(3, (9, 9), (3, 33), (3, 3), padding=(1, 1, 1, 1), rows=True),
     Convolution(2, (9, 9), (5, 16), (3, 3), dilation=(2, 2), padding=(2, 2, 2, 2), rows=True),

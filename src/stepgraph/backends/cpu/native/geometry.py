@@ -46,8 +46,9 @@ TASKS = 192
 ENOUGH_TASKS = 16
 # A weight gradient of fewer tasks than this is split by positions too, into partial results of at
 # least so many positions each: a weight's part is written, read and added, 8 bytes against one
-# multiply-add per position.
-SPLIT_TASKS, SPLIT_POSITIONS = 64, 512
+# multiply-add per position. With ample positions on wide maps, which no cache holds, that is faster
+# by 10 to 25 % than tasks by input panels and kernel rows, of which each reads all of dy.
+SPLIT_TASKS, SPLIT_POSITIONS, AMPLE_POSITIONS = 64, 512, 1 << 14
 
 
 @dataclass(frozen=True)
@@ -250,13 +251,16 @@ class Convolution:
         mode = self._mode(width, 7)
         groups = -(-self.out_panels // blocking.panels)
         units = self.in_panels * self.kernel[0]
-        by_work = self.multiply_adds() // (groups * TASK_WORK)
-        parts = max(1, min(by_work, units))
+        by_work = max(1, self.multiply_adds() // (groups * TASK_WORK))
         positions = self.images * height * width
-        rooms = positions // SPLIT_POSITIONS
-        if mode != FLAT:
-            rooms = min(rooms, self.images)
-        splits = max(1, min(-(-SPLIT_TASKS // (groups * parts)), by_work // parts, rooms))
+        rooms = positions if mode == FLAT else self.images
+        wanted = -(-SPLIT_TASKS // groups)
+        ample = mode == COLUMNS and positions >= AMPLE_POSITIONS
+        splits = max(1, min(wanted, by_work, rooms, positions // 2048)) if ample else 1
+        parts = units if splits == 1 else -(-wanted // splits)
+        parts = max(1, min(parts, units, by_work // splits))
+        more = min(-(-wanted // parts), by_work // parts, rooms, positions // SPLIT_POSITIONS)
+        splits = max(splits, more)
         # Positions per visit of C; in whole images unless positions are flat.
         chunk = DEPTH if mode == FLAT else max(1, 2 * DEPTH // (height * width))
         arguments = self._arguments(mode, units, parts, chunk)
