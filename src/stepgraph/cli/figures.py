@@ -83,9 +83,8 @@ def curves(records: Sequence[dict[str, Any]], title: str) -> Picture:
                 markersize=4.5,
                 label="test set",
             )
-            _name_last(
-                axes, at[-1], tested[-1], f"{tested[-1]:.1f} %" if share else f"{tested[-1]:.3f}"
-            )
+            text = f"{tested[-1]:.1f} %" if share else f"{tested[-1]:.3f}"
+            _name_last(axes, at[-1], tested[-1], text, below=share)
         _plain(axes)
         axes.set_xlim(0, steps[-1] * 1.02 + 0.5)
         axes.set_xlabel("step")
@@ -242,11 +241,11 @@ def _plain(axes: Axes) -> None:
     axes.xaxis.label.set_color(_SOFT)
 
 
-def _name_last(axes: Axes, x: float, y: float, text: str) -> None:
+def _name_last(axes: Axes, x: float, y: float, text: str, below: bool) -> None:
     axes.annotate(
         text,
         (x, y),
-        xytext=(-4, 9),
+        xytext=(-4, -18 if below else 9),
         textcoords="offset points",
         ha="right",
         color=ORANGE,
@@ -259,10 +258,13 @@ def _epochs(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
     first = [i for i, r in enumerate(records) if i == 0 or r["epoch"] != records[i - 1]["epoch"]]
     if len(first) < 2:
         return
+    from matplotlib.ticker import MaxNLocator
+
     per_epoch = records[first[1]]["step"] - records[first[0]]["step"]
     scale = axes.secondary_xaxis(
         "top", functions=(lambda s: s / per_epoch, lambda e: e * per_epoch)
     )
+    scale.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     scale.set_xlabel("epoch", color=_SOFT)
     scale.tick_params(colors=_SOFT, length=0)
     scale.spines["top"].set_visible(False)
@@ -283,10 +285,11 @@ def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _log_if_wide(axes: Axes, smooth: NDArray[np.float64]) -> None:
     positive = smooth[smooth > 0]
     if len(positive) and positive.max() > 30 * positive.min():
-        from matplotlib.ticker import LogFormatter
+        from matplotlib.ticker import FuncFormatter, NullFormatter
 
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
 
