@@ -259,8 +259,8 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
         step.writes.append(scratch)
         step.arguments["scratch"] = At(scratch)
     if kind == "weights":
-        result_in_parts = (values["splits"], target)
-        add_in_parts(ctx, name, native_source(), step, result_in_parts, alpha, beta)
+        in_parts, visits = (values["splits"], target), shape.weight_visits(values)
+        add_in_parts(ctx, name, native_source(), step, in_parts, alpha, beta, visits)
     else:
         ctx.add(step)
     return True

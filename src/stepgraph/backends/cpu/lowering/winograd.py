@@ -99,7 +99,7 @@ def add_weight_gradient(
         tasks=tasks,
         flops=2 * shape.multiply_adds(),
     )
-    add_in_parts(ctx, name, source, step, (sizes["parts"], target), alpha, beta)
+    add_in_parts(ctx, name, source, step, (sizes["parts"], target), alpha, beta, visits=2)
 
 
 def add_in_parts(
@@ -110,8 +110,13 @@ def add_in_parts(
     result: tuple[int, Buffer],
     alpha: float | Scaled,
     beta: float,
+    visits: int,
 ) -> None:
     """Adds a weight gradient that comes in a number of parts, and the sum of these.
+
+    A gradient that is added to weights must be whole before: every visit of a weight would round it
+    once more, at the weight's size, and small updates would be lost. So where the kernel visits its
+    result more than once, a step of descent goes through one part.
 
     Args:
         ctx: the lowering.
@@ -121,10 +126,11 @@ def add_in_parts(
         result: number of parts; the weights' gradient, or the weights.
         alpha: factor of the gradient.
         beta: factor of what is there already.
+        visits: how often the kernel adds to an element of its result.
     """
     parts, target = result
     scaled = [alpha.buffer] if isinstance(alpha, Scaled) else []
-    if parts == 1:
+    if parts == 1 and (visits == 1 or beta == 0.0):
         step.arguments |= {"w": At(target), "alpha": alpha, "beta": beta}
         step.reads.extend(scaled)
         step.writes.insert(0, target)

@@ -265,3 +265,14 @@ class Convolution:
         chunk = DEPTH if mode == FLAT else max(1, 2 * DEPTH // (height * width))
         arguments = self._arguments(mode, units, parts, chunk)
         return arguments | {"splits": splits}, groups * parts * splits
+
+    def weight_visits(self, sizes: dict[str, int]) -> int:
+        """How often the weight gradient's kernel adds to an element of its result, at most.
+
+        Args:
+            sizes: what `weight_gradient` gave.
+        """
+        height, width = self.out_size
+        if sizes["mode"] == FLAT:
+            return -(-self.images * height * width // sizes["chunk"])
+        return height * width * -(-self.images // sizes["chunk"])
