@@ -321,7 +321,7 @@ class NormalizationOps(StatisticsOps, NormalizationGradientOps):
             moves = []
             for moving, batch in ((moving_mean, mean), (moving_variance, variance)):
                 now = g.reshape_like(batch, moving)
-                # A weighted sum would drift: rounded to float32, 0.999 and 0.001 are not 1 together.
+                # A weighted sum would drift: in float32 0.999 and 0.001 are not 1 together.
                 moves.append(g.assign(moving, moving - (moving - now) * (1.0 - momentum)))
             made: Tensor = g.control_dependency(moves, lambda: g.identity(y))
             return made
