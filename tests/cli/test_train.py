@@ -80,7 +80,7 @@ def test_a_terminal_shows_a_bar_and_is_given_back(stepgraph):
 
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        stepgraph.command("train", *JOB, "--epochs", 60, "--run-dir", "run"),
+        stepgraph.command("train", *JOB, "--epochs", 300, "--run-dir", "run"),
         cwd=stepgraph.folder,
         env={**stepgraph.environment, "COLUMNS": "100"},
         stdout=theirs,
@@ -100,7 +100,7 @@ def test_a_terminal_shows_a_bar_and_is_given_back(stepgraph):
     assert "test acc." in shown
     assert "━" in shown
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") > 0, "the cursor is shown again"
-    assert "done: 660 of 660 steps" in shown
+    assert "done: 3,300 of 3,300 steps" in shown
 
 
 def started(stepgraph, *arguments):
