@@ -78,12 +78,12 @@ class CpuRunner:
         share = "share_memory" not in self._disable
         lowering = Lowering(self.program, self._state.buffer, self._disable, self._pool.threads)
         self.steps: list[Step] = lowering.steps
-        self._targets = lowering.targets
         kept = [*lowering.feeds.values(), *lowering.targets]
         self.arena = Arena(self.steps, kept, share=share)
         self._places = [(n, b.elements.reshape(b.shape)) for n, b in lowering.feeds.items()]
         self._results = [b.elements.reshape(b.shape) for b in lowering.targets]
-        self._scaled: list[tuple[int, tuple[int], int]] = []
+        # Launches that fetch an argument: (their record, the record they fill in, its slot).
+        self._fetches: list[tuple[int, int, int]] = []
         self._native = self._load()
         self._version = self._state.version
 
@@ -98,10 +98,8 @@ class CpuRunner:
             assert isinstance(step, KernelStep)
             assert step.source is not None
             self._launch(native, step, *table[step.source][step.kernel])
-        for record, names, number in self._scaled:
-            (slot,) = names
-            place = native.slots(number)[slot : slot + 1].ctypes.data
-            native.slots(record)[1] = place
+        for fetch, number, slot in self._fetches:
+            native.slots(fetch)[1] = native.slots(number)[slot : slot + 1].ctypes.data
         return native
 
     def _launch(
@@ -122,7 +120,7 @@ class CpuRunner:
         number = native.launch(address, layout.pack(**values), step.tasks, step.name)
         slots = list(layout.fields)
         for record, name in zip(records, fetched, strict=True):
-            self._scaled.append((record, (slots.index(name),), number))
+            self._fetches.append((record, number, slots.index(name)))
 
     @property
     def planned_bytes(self) -> int:

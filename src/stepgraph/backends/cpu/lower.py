@@ -197,10 +197,6 @@ class Lowering:
         """A buffer for intermediate results of a lowering."""
         return Buffer(shape, dtype, ROWS, name)
 
-    def updated_in_place(self, tensor: Tensor) -> str | None:
-        """The variable whose memory a result is written to."""
-        return self._in_place.get(tensor)
-
     def layout_of_group(self, group: Group, inputs: Sequence[Tensor]) -> Layout:
         """The layout a nest's full operands agree on best."""
         full = group.shape or ()

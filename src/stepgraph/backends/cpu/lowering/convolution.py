@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepgraph.backends.cpu.fusion import Group
 from stepgraph.backends.cpu.layout_choice import Layouts
-from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS, Layout
+from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS
 from stepgraph.backends.cpu.lower import Lowering
 from stepgraph.backends.cpu.lowering.winograd import (
     add_convolution,
@@ -146,7 +146,7 @@ def _prefer(layouts: Layouts, op: Operation) -> None:
         stem = op.type == "convolution_2d" and _is_stem(data)
         if _convolution_of(op, stem) is None:
             return
-        layouts.of.setdefault(weights, STEM if stem else _weights_layout(weights))
+        layouts.of.setdefault(weights, STEM if stem else WEIGHTS)
         layouts.of.setdefault(result, PANELS)
         if not stem:
             layouts.of.setdefault(data, PANELS)
@@ -154,13 +154,13 @@ def _prefer(layouts: Layouts, op: Operation) -> None:
     if _convolution_of(op, False) is None:
         return
     if kind == "data":
-        layouts.of.setdefault(weights, _weights_layout(weights))
+        layouts.of.setdefault(weights, WEIGHTS)
         layouts.of.setdefault(result, PANELS)
         layouts.of.setdefault(data, PANELS)
         return
     source = op.inputs[1] if op.type != "matrix_multiplication" else op.inputs[0]
     stem = op.type != "matrix_multiplication" and _is_stem(source)
-    layouts.of.setdefault(result, STEM if stem else _weights_layout(result))
+    layouts.of.setdefault(result, STEM if stem else WEIGHTS)
     grad = op.inputs[0] if op.type != "matrix_multiplication" else op.inputs[1]
     layouts.of.setdefault(grad, PANELS)
 
@@ -168,10 +168,6 @@ def _prefer(layouts: Layouts, op: Operation) -> None:
 def _is_stem(source: Tensor) -> bool:
     """A first layer over few channels reads the images as they are fed."""
     return source.operation.type == "placeholder" and (source.shape[-1] or 0) < LANES
-
-
-def _weights_layout(weights: Tensor) -> Layout:
-    return WEIGHTS
 
 
 # -- lowerings ------------------------------------------------------------------------------------
