@@ -1,0 +1,1 @@
+"""Apple GPUs: graphs built, compiled and run by Metal Performance Shaders Graph."""
