@@ -6,9 +6,10 @@ A step is forward pass, loss, gradients, plain gradient descent on every weight 
 statistics, from NumPy arrays to the loss as a number. stepgraph runs it as `Model.train_on_batch`
 and as the compiled graph that this calls; PyTorch eagerly with both memory formats, and through
 torch.compile where a C++ compiler is found. All of them take turns, so that whatever else the
-machine does meets all alike; a turn begins with a step that is not timed, because caches and
-sleeping threads are still the other's. Shown are medians, then least times, and PyTorch's best over
-stepgraph's for each. Both use the same number of threads.
+machine does meets all alike. A turn begins with a rest, because the other's threads watch for work
+for some milliseconds before they sleep, and with steps that are not timed, because caches are still
+the other's. Shown are medians, then least times, and PyTorch's best over stepgraph's for each. Both
+use the same number of threads.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from stepgraph.applications import APPLICATIONS
 from stepgraph.models import Model
 
 RATE = 1e-3
+# Seconds of a turn: nothing runs, steps run untimed, steps are timed.
+REST, WARM, TIMED = 0.02, 0.01, 0.03
 
 Step = Callable[[np.ndarray, np.ndarray], float]
 
@@ -98,11 +101,18 @@ def seconds(steps: dict[str, Step], x, y, budget: float, least: int) -> dict[str
     end = time.perf_counter() + budget
     while time.perf_counter() < end or len(next(iter(times.values()))) < least:
         for name, step in steps.items():
-            step(x, y)
-            for _ in range(min(least, 3)):
-                start = time.perf_counter()
+            time.sleep(REST)
+            start = now = time.perf_counter()
+            while now < start + WARM:
                 step(x, y)
-                times[name].append(time.perf_counter() - start)
+                now = time.perf_counter()
+            start, count = now, 0
+            while now < start + TIMED or count < min(least, 3):
+                before = time.perf_counter()
+                step(x, y)
+                now = time.perf_counter()
+                times[name].append(now - before)
+                count += 1
     return times
 
 
