@@ -55,6 +55,10 @@ class CheckpointError(StepgraphError, ValueError):
     """A saved file cannot be read back, or does not fit the model."""
 
 
+class SettingError(StepgraphError, ValueError):
+    """Settings of a training run do not go together."""
+
+
 def describe(
     what: str,
     fault: str,

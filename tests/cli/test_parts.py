@@ -10,13 +10,13 @@ import pytest
 from stepgraph import applications, layers, models
 from stepgraph.checkpoints import specs_of
 from stepgraph.cli import figures, output
-from stepgraph.cli.config import RunConfig, from_json
-from stepgraph.cli.defaults import AUGMENTS, OPTIMIZERS, PER_DATASET, SCHEDULES, for_dataset
-from stepgraph.cli.learner import Learner
-from stepgraph.cli.scoring import Scores, score
-from stepgraph.cli.train import new_config
 from stepgraph.datasets import DATASETS, from_arrays
 from stepgraph.errors import CheckpointError
+from stepgraph.runs.beginning import settle_new
+from stepgraph.runs.config import RunConfig, from_json
+from stepgraph.runs.defaults import AUGMENTS, OPTIMIZERS, PER_DATASET, SCHEDULES, for_dataset
+from stepgraph.runs.learner import Learner
+from stepgraph.runs.scoring import Scores, score
 
 TINY = {
     "dataset": "digits",
@@ -29,7 +29,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def config() -> RunConfig:
-    return new_config({**TINY, "model": "mlp", "model_options": {"hidden": [8]}})[0]
+    return settle_new({**TINY, "model": "mlp", "model_options": {"hidden": [8]}})[0]
 
 
 def test_config_comes_back(config):
@@ -38,7 +38,7 @@ def test_config_comes_back(config):
 
 
 def test_the_default_job_is_the_talks_network_on_digits():
-    config, splits, _ = new_config({"device": "reference"})
+    config, splits, _ = settle_new({"device": "reference"})
     assert (config.model, config.dataset, config.image_shape) == ("resnet50", "digits", [32, 32, 3])
     assert config.schedule_steps == config.total_steps(len(splits.train) // config.batch_size)
 
@@ -75,8 +75,8 @@ def test_a_broken_config_is_refused(config, case):
 
 
 def test_steps_and_epochs():
-    assert new_config({**TINY, "model": "mlp", "steps": 5000})[0].epochs is None
-    both = new_config({**TINY, "model": "mlp", "steps": 5000, "epochs": 2})[0]
+    assert settle_new({**TINY, "model": "mlp", "steps": 5000})[0].epochs is None
+    both = settle_new({**TINY, "model": "mlp", "steps": 5000, "epochs": 2})[0]
     assert both.total_steps(22) == 44
     assert both.schedule_steps == 44
 

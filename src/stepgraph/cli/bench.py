@@ -12,9 +12,9 @@ import click
 import numpy as np
 
 from stepgraph.cli import output
-from stepgraph.cli.defaults import JOB
-from stepgraph.cli.learner import build_model, canonical_model
 from stepgraph.cli.options import POSITIVE, NamedOption, json_option, model_names, name_value
+from stepgraph.runs.defaults import JOB
+from stepgraph.runs.learner import build_model, canonical_model
 
 if TYPE_CHECKING:
     from stepgraph.backends.base import StepTime

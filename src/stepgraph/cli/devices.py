@@ -13,7 +13,7 @@ from stepgraph.cli.options import json_option
 def command(as_json: bool) -> None:
     """List the devices that can train here, and why others cannot."""
     from stepgraph import devices
-    from stepgraph.cli.device import choose
+    from stepgraph.runs.device import choose
 
     found = devices()
     chosen, _ = choose(None)

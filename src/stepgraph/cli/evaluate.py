@@ -10,7 +10,6 @@ import numpy as np
 
 from stepgraph.checkpoints.files import saving, write_file
 from stepgraph.cli import output
-from stepgraph.cli.loading import Trained, load_data, load_trained
 from stepgraph.cli.options import (
     POSITIVE,
     device_option,
@@ -20,8 +19,10 @@ from stepgraph.cli.options import (
     run_dir_option,
     threads_option,
 )
-from stepgraph.cli.scoring import Scores, score
-from stepgraph.cli.training import normalization
+from stepgraph.cli.trained import open_trained
+from stepgraph.runs.loading import Trained, load_data
+from stepgraph.runs.scoring import Scores, score
+from stepgraph.runs.training import normalization
 
 
 @click.command("evaluate")
@@ -62,7 +63,7 @@ def command(
     """
     if as_json:
         output.json_errors()
-    trained = load_trained(find_run(run_dir, run), device, threads)
+    trained = open_trained(find_run(run_dir, run), device, threads)
     splits = load_data(trained.config, data)
     dataset = splits.test if split == "test" else splits.train
     scores = score(

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepgraph.checkpoints.files import write_file
-from stepgraph.cli.scoring import Scores
 from stepgraph.errors import CheckpointError, describe
+from stepgraph.runs.scoring import Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

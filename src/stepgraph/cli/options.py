@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from stepgraph.cli.defaults import RUNS
 from stepgraph.errors import CheckpointError, describe
+from stepgraph.runs.defaults import RUNS
 
 POSITIVE = click.IntRange(min=1)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -123,3 +124,17 @@ def percent(share: float) -> str:
 def drop_standard_output() -> None:
     """Sends what is still to be printed nowhere, because whoever read it has gone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def download_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on standard error; what is yielded is told file, bytes done and bytes in all."""
+    from rich.progress import Progress
+
+    with Progress(console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("downloading", total=None)
+
+        def progress(file: str, done: int, total: int) -> None:
+            bar.update(task, description=f"downloading {file}", completed=done, total=total)
+
+        yield progress

@@ -9,7 +9,6 @@ import click
 from stepgraph.checkpoints import RunDirectory
 from stepgraph.checkpoints.files import saving
 from stepgraph.cli import output
-from stepgraph.cli.loading import load_data, load_trained, read_config
 from stepgraph.cli.options import (
     device_option,
     find_run,
@@ -18,8 +17,10 @@ from stepgraph.cli.options import (
     run_dir_option,
     threads_option,
 )
-from stepgraph.cli.scoring import score
-from stepgraph.cli.training import normalization
+from stepgraph.cli.trained import open_trained
+from stepgraph.runs.loading import load_data, read_config
+from stepgraph.runs.scoring import score
+from stepgraph.runs.training import normalization
 
 
 @click.command("plot")
@@ -64,7 +65,7 @@ def command(
         )
     }
     if not curves_only:
-        trained = load_trained(path, device, threads)
+        trained = open_trained(path, device, threads)
         test = load_data(config, data).test
         scores = score(trained.learner.predict, test, config.batch_size, normalization(config))
         names = config.class_names

@@ -8,7 +8,6 @@ import click
 import numpy as np
 
 from stepgraph.cli import output
-from stepgraph.cli.loading import load_trained
 from stepgraph.cli.options import (
     POSITIVE,
     device_option,
@@ -17,9 +16,10 @@ from stepgraph.cli.options import (
     run_dir_option,
     threads_option,
 )
-from stepgraph.cli.training import normalization
+from stepgraph.cli.trained import open_trained
 from stepgraph.datasets import read_image
 from stepgraph.errors import DataError
+from stepgraph.runs.training import normalization
 
 
 @click.command("predict")
@@ -46,7 +46,7 @@ def command(
     """
     if as_json:
         output.json_errors()
-    trained = load_trained(find_run(run_dir), device, threads)
+    trained = open_trained(find_run(run_dir), device, threads)
     config = trained.config
     if config.pixels != "uint8":
         output.note(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from stepgraph.cli import output
-from stepgraph.cli.events import Ended, Reporter, Started, Stepped, Validated
 from stepgraph.cli.output import duration, percent
+from stepgraph.runs.events import Ended, Reporter, Started, Stepped, Validated
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

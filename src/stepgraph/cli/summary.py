@@ -8,10 +8,10 @@ import click
 
 from stepgraph.checkpoints import RunDirectory
 from stepgraph.cli import output
-from stepgraph.cli.defaults import JOB
-from stepgraph.cli.learner import build_model, canonical_model
-from stepgraph.cli.loading import read_config
 from stepgraph.cli.options import POSITIVE, NamedOption, json_option, model_names, name_value
+from stepgraph.runs.defaults import JOB
+from stepgraph.runs.learner import build_model, canonical_model
+from stepgraph.runs.loading import read_config
 
 
 @click.command("summary")

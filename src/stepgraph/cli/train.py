@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from stepgraph.checkpoints import Checkpoint, RunDirectory
-from stepgraph.cli import events, loading, reporting
-from stepgraph.cli.config import CHANGEABLE, RunConfig, total_steps
-from stepgraph.cli.defaults import AUGMENTS, JOB, OPTIMIZERS, RUNS, SCHEDULES, for_dataset
-from stepgraph.cli.device import choose
-from stepgraph.cli.learner import Learner, canonical_model
+from stepgraph.checkpoints import RunDirectory
+from stepgraph.cli import output, reporting
 from stepgraph.cli.options import (
     POSITIVE,
     NamedOption,
@@ -28,9 +24,10 @@ from stepgraph.cli.options import (
     threads_option,
 )
 from stepgraph.cli.stopping import StopRequest
-from stepgraph.cli.training import Training, resume_command
-from stepgraph.datasets import Dataset, Splits, channel_statistics
-from stepgraph.errors import CheckpointError, DataError, describe
+from stepgraph.errors import SettingError
+from stepgraph.runs.beginning import begin, new_folder, settle_new, settle_resumed
+from stepgraph.runs.defaults import AUGMENTS, JOB, OPTIMIZERS, RUNS, SCHEDULES
+from stepgraph.runs.learner import canonical_model
 
 
 def _choices(table: Mapping[str, tuple[str, Any]]) -> str:
@@ -163,243 +160,27 @@ def command(
     if "model" in chosen:
         chosen["model"] = canonical_model(chosen["model"])
     reporter.preparing("reading the data set")
-    if resume:
-        run = RunDirectory(find_run(run_dir))
-        before = loading.read_config(run)
-        config = _changed(before, chosen)
-        if config.device != before.device:
-            reporter.note(
-                f"the run goes on on device {config.device} instead of {before.device}; its "
-                "numbers will differ in their last digits from what they would have been"
-            )
-        splits = loading.load_data(config, download=download)
-        if loading.fingerprint(splits) != config.data_sha256:
-            raise _other_data(config)
-    else:
-        config, splits, remark = new_config(chosen, download)
-        if remark:
-            reporter.note(remark)
-        run = RunDirectory(run_dir or _new_folder(config))
+    with output.download_bar() if download else nullcontext() as progress:
+        if resume:
+            run = RunDirectory(find_run(run_dir))
+            config, splits, remarks = settle_resumed(run, chosen, download, progress)
+        else:
+            try:
+                config, splits, remarks = settle_new(chosen, download, progress)
+            except SettingError as error:
+                raise click.UsageError(str(error)) from error
+            run = RunDirectory(run_dir or new_folder(config))
+    for remark in remarks:
+        reporter.note(remark)
     with run.training():
-        if run.exists and not resume:
-            raise _occupied(run.path)
-        return _train(run, config, splits, resume, reporter, stop)
-
-
-def _train(
-    run: RunDirectory,
-    config: RunConfig,
-    splits: Splits,
-    resume: bool,
-    reporter: events.Reporter,
-    stop: StopRequest,
-) -> int:
-    if resume:
-        # Somebody else may have trained on until the lock was free.
-        loading.read_config(run)
-    reporter.preparing(f"building {config.model} for device {config.device}")
-    learner = Learner(config)
-    start: Checkpoint | None = None
-    notes: list[str] = []
-    if resume:
-        start, notes = loading.load_newest(run, learner)
-        if start is not None:
-            learner.restore(start.arrays)
-        notes += run.rewind(start.step if start else 0)
-    run.write_config(config.to_json())
-    training = Training(config, run, splits, learner, start, reporter, stop)
-    if training.total > config.schedule_steps and config.schedule != "constant":
-        notes.append(
-            f"the {config.schedule} schedule was laid out for {config.schedule_steps:,} steps; "
-            "after them the learning rate stays at its end"
-        )
-    for note in notes:
-        reporter.note(note)
-    reporter.started(_started(training, splits))
-    with stop:
-        ended = training.train()
+        training = begin(run, config, splits, resume, reporter, stop)
+        with stop:
+            ended = training.train()
     reporter.ended(ended)
     if ended.status == "done":
         return 0
     return stop.exit_code if stop.requested else 130
 
 
-def new_config(
-    chosen: Mapping[str, Any], download: bool = False
-) -> tuple[RunConfig, Splits, str | None]:
-    """The configuration of a new run, its data, and a remark on the device.
-
-    Args:
-        chosen: what the user said; everything else comes from the tables of defaults.
-        download: fetch the data set if it is nowhere to be found.
-    """
-    device, remark = choose(chosen.get("device"))
-    dataset = chosen.get("dataset", JOB["dataset"])
-    values = {**for_dataset(dataset), **chosen, "device": device}
-    if "steps" in chosen and "epochs" not in chosen:
-        values["epochs"] = None
-    splits = loading.read_data(
-        dataset, values.get("data"), values["image_size"], values["channels"], download
-    )
-    train = splits.train
-    optimizer = OPTIMIZERS[values["optimizer"]]
-    momentum = values.get("momentum", optimizer.momentum)
-    if momentum is not None and optimizer.momentum is None:
-        able = [name for name, choice in OPTIMIZERS.items() if choice.momentum is not None]
-        raise click.UsageError(
-            f"--momentum goes with --optimizer {' or '.join(able)}, not {values['optimizer']}."
-        )
-    batch_size = _batch_size(values["batch_size"], train)
-    steps_per_epoch = len(train) // batch_size
-    normalize = channel_statistics(train) if values["normalize"] else None
-    total = total_steps(values["epochs"], values.get("steps"), steps_per_epoch)
-    config = RunConfig(
-        model=canonical_model(values["model"]),
-        model_options=values.get("model_options", {}),
-        dataset=dataset if dataset == JOB["dataset"] else _portable(dataset),
-        data=values.get("data") and str(Path(values["data"]).expanduser().resolve()),
-        image_size=values["image_size"],
-        channels=values["channels"],
-        image_shape=list(train.image_shape),
-        class_names=list(train.class_names),
-        pixels=train.images.dtype.name,
-        data_sha256=loading.fingerprint(splits),
-        epochs=values["epochs"],
-        steps=values.get("steps"),
-        batch_size=batch_size,
-        augment=values["augment"],
-        mean=list(normalize.mean) if normalize else None,
-        std=list(normalize.std) if normalize else None,
-        optimizer=values["optimizer"],
-        learning_rate=values.get("learning_rate", optimizer.learning_rate),
-        schedule=values["schedule"],
-        schedule_steps=total,
-        momentum=momentum,
-        weight_decay=values.get("weight_decay", optimizer.weight_decay),
-        clip_norm=values.get("clip_norm"),
-        seed=values["seed"],
-        device=device,
-        threads=values.get("threads"),
-        checkpoint_every=values.get("checkpoint_every"),
-    )
-    return config, splits, remark
-
-
-def _portable(dataset: str) -> str:
-    """A path is kept whole, so that the run goes on from any working directory."""
-    path = Path(dataset).expanduser()
-    return str(path.resolve()) if path.exists() else dataset
-
-
-def _batch_size(wanted: int, train: Dataset) -> int:
-    if wanted > len(train):
-        raise click.UsageError(
-            f"--batch-size {wanted} exceeds the {len(train)} pictures of {train.name!r}."
-        )
-    return wanted
-
-
-def _changed(config: RunConfig, chosen: Mapping[str, Any]) -> RunConfig:
-    """The configuration of a run that goes on, with what may be changed changed."""
-    plain = {name: getattr(config, name) for name in chosen if hasattr(config, name)}
-    other = {
-        "--" + name.replace("_", "-"): f"{value}, the run has {plain[name]}"
-        for name, value in chosen.items()
-        if name in plain and name not in CHANGEABLE and plain[name] != value
-    }
-    if "normalize" in chosen and chosen["normalize"] != (config.mean is not None):
-        other["--normalize"] = "differs"
-    if other:
-        raise CheckpointError(
-            describe(
-                "train --resume",
-                "a run goes on as it began; it can only be changed in "
-                + ", ".join("--" + name.replace("_", "-") for name in CHANGEABLE),
-                got=other,
-                fix="leave these out, or begin a new run in another --run-dir",
-            )
-        )
-    changes = {name: value for name, value in chosen.items() if name in CHANGEABLE}
-    if "data" in changes:
-        changes["data"] = str(Path(changes["data"]).expanduser().resolve())
-    # Either of them alone says how long.
-    if ("epochs" in changes) != ("steps" in changes):
-        changes.setdefault("epochs", None)
-        changes.setdefault("steps", None)
-    changes["device"], _ = choose(changes.get("device", config.device))
-    return config.changed(**changes)
-
-
-def _new_folder(config: RunConfig) -> Path:
-    """Makes the next free folder in `RUNS`."""
-    stem = re.sub(r"[^a-z0-9]+", "-", f"{config.model}-{Path(config.dataset).stem}".lower())
-    number = 1
-    try:
-        RUNS.mkdir(exist_ok=True)
-        while True:
-            path = RUNS / f"{stem}-{number}"
-            try:
-                path.mkdir()
-            except FileExistsError:
-                number += 1
-                continue
-            return path
-    except OSError as error:
-        raise CheckpointError(
-            describe(
-                f"run directory {RUNS}/",
-                error.strerror or str(error),
-                fix="name a folder that can be written with --run-dir",
-            )
-        ) from error
-
-
-def _occupied(path: Path) -> CheckpointError:
-    return CheckpointError(
-        describe(
-            f"run directory {path}",
-            "a run was begun in it already",
-            fix=f"go on with it: {resume_command(path)}\n"
-            "       or choose another --run-dir for a new run",
-        )
-    )
-
-
-def _other_data(config: RunConfig) -> DataError:
-    return DataError(
-        describe(
-            "train --resume",
-            f"the pictures or labels of {config.dataset} are not those that the run began with",
-            fix="bring them back (--data says where they are), or begin a new run",
-        )
-    )
-
-
 def _stopping(cause: str) -> str:
     return f"{cause}: this step is finished, then everything is saved (again: stop at once)"
-
-
-def _started(training: Training, splits: Splits) -> events.Started:
-    from stepgraph import devices
-
-    config = training.config
-    height, width, channels = config.image_shape
-    base = config.device.partition(":")[0]
-    rate = f"learning rate {config.learning_rate:g}, {config.schedule}"
-    extra = {"momentum": config.momentum, "weight decay": config.weight_decay}
-    extra["gradients clipped to norm"] = config.clip_norm
-    parts = [config.optimizer, rate, *(f"{n} {v:g}" for n, v in extra.items() if v)]
-    return events.Started(
-        model=config.model,
-        parameters=training.learner.parameters,
-        dataset=f"{config.dataset}, {height}x{width}x{channels}, {len(config.class_names)} classes",
-        train_images=len(splits.train),
-        test_images=len(splits.test),
-        optimizer=", ".join(parts) + f", batches of {config.batch_size}",
-        device=f"{config.device}: {devices().get(base, '')}",
-        run_dir=training.run_directory.path,
-        epochs=training.epochs,
-        total=training.total,
-        step=training.step,
-        seed=config.seed,
-    )

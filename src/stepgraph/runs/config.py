@@ -36,12 +36,12 @@ class RunConfig:
         epochs: passes over the training set; None if `steps` says it alone.
         steps: steps in all; None if `epochs` says it alone.
         batch_size: pictures a step.
-        augment: a name in `stepgraph.cli.defaults.AUGMENTS`.
+        augment: a name in `stepgraph.runs.defaults.AUGMENTS`.
         mean: of each channel, taken off; None for none.
         std: of each channel, divided by.
-        optimizer: a name in `stepgraph.cli.defaults.OPTIMIZERS`.
+        optimizer: a name in `stepgraph.runs.defaults.OPTIMIZERS`.
         learning_rate: at the start.
-        schedule: a name in `stepgraph.cli.defaults.SCHEDULES`.
+        schedule: a name in `stepgraph.runs.defaults.SCHEDULES`.
         schedule_steps: number of steps the schedule is laid out for.
         momentum: of the optimizer; None where it has none.
         weight_decay: part of each weight taken off a step, times the learning rate.

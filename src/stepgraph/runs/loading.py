@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from stepgraph.checkpoints import Checkpoint, RunDirectory, check_arrays
-from stepgraph.cli import output
-from stepgraph.cli.config import RunConfig, from_json
-from stepgraph.cli.device import choose
-from stepgraph.cli.learner import Learner
 from stepgraph.datasets import Splits, load
+from stepgraph.datasets.download import Progress
 from stepgraph.errors import CheckpointError, DataError, describe
+from stepgraph.runs.config import RunConfig, from_json
+from stepgraph.runs.device import choose
+from stepgraph.runs.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,14 @@ class Trained:
         config: what it is.
         learner: the network with the weights of the newest good checkpoint.
         step: of that checkpoint.
+        remarks: what is not as might be expected.
     """
 
     path: Path
     config: RunConfig
     learner: Learner
     step: int
+    remarks: Sequence[str]
 
 
 def read_config(run: RunDirectory) -> RunConfig:
@@ -57,13 +60,9 @@ def load_trained(path: Path, device: str | None = None, threads: int | None = No
     run = RunDirectory(path)
     config = read_config(run)
     found, remark = choose(device)
-    if remark:
-        output.note(remark)
     config = config.changed(device=found, threads=threads or config.threads)
     learner = Learner(config)
     checkpoint, notes = load_newest(run, learner)
-    for note in notes:
-        output.note(note)
     if checkpoint is None:
         raise CheckpointError(
             describe(
@@ -73,7 +72,8 @@ def load_trained(path: Path, device: str | None = None, threads: int | None = No
             )
         )
     learner.restore(checkpoint.arrays)
-    return Trained(path, config, learner, checkpoint.step)
+    remarks = [remark, *notes] if remark else notes
+    return Trained(path, config, learner, checkpoint.step, remarks)
 
 
 def load_newest(run: RunDirectory, learner: Learner) -> tuple[Checkpoint | None, list[str]]:
@@ -85,19 +85,30 @@ def load_newest(run: RunDirectory, learner: Learner) -> tuple[Checkpoint | None,
     return run.newest(check_arrays(f"load {run.path}", learner.specs()))
 
 
-def load_data(config: RunConfig, data: str | None = None, download: bool = False) -> Splits:
+def load_data(
+    config: RunConfig,
+    data: str | None = None,
+    download: bool = False,
+    progress: Progress | None = None,
+) -> Splits:
     """The data set of a run.
 
     Args:
         config: of the run.
         data: where it is, if not where the configuration says.
         download: fetch it if it is nowhere to be found.
+        progress: told of the download.
 
     Raises:
         DataError: it cannot be had, or is not the one that the network was made for.
     """
-    splits = read_data(
-        config.dataset, data or config.data, config.image_size, config.channels, download
+    splits = load(
+        config.dataset,
+        data or config.data,
+        size=config.image_size,
+        channels=config.channels,
+        download=download,
+        progress=progress,
     )
     train = splits.train
     if list(train.image_shape) != config.image_shape or (
@@ -132,23 +143,6 @@ def fingerprint(splits: Splits) -> str:
             digest.update(repr(array.shape).encode())
             digest.update(little.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def read_data(
-    name: str, data: str | None, size: int | None, channels: int | None, download: bool
-) -> Splits:
-    """`stepgraph.datasets.load` with a bar while it downloads."""
-    if not download:
-        return load(name, data, size=size, channels=channels)
-    from rich.progress import Progress
-
-    with Progress(console=output.console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"downloading {name}", total=None)
-
-        def progress(file: str, done: int, total: int) -> None:
-            bar.update(task, description=f"downloading {file}", completed=done, total=total)
-
-        return load(name, data, size=size, channels=channels, download=download, progress=progress)
 
 
 def _kind(shape: list[int], names: list[str]) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepgraph.checkpoints import Array, ArraySpec, check_arrays, specs_of
-from stepgraph.cli.config import RunConfig
-from stepgraph.cli.defaults import OPTIMIZERS, SCHEDULES
 from stepgraph.errors import CheckpointError, GraphError, describe, nearest
+from stepgraph.runs.config import RunConfig
+from stepgraph.runs.defaults import OPTIMIZERS, SCHEDULES
 
 WEIGHTS = "weights/"
 OPTIMIZER = "optimizer/"

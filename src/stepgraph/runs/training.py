@@ -6,22 +6,30 @@ import math
 import shlex
 import time
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from stepgraph.checkpoints import Array, Checkpoint, RunDirectory
-from stepgraph.cli.config import RunConfig
-from stepgraph.cli.defaults import AUGMENTS, KEEP_CHECKPOINTS, SAVE_EVERY_SECONDS
-from stepgraph.cli.events import Ended, Reporter, Stepped, Validated
-from stepgraph.cli.learner import Learner
-from stepgraph.cli.scoring import score
-from stepgraph.cli.stopping import StopRequest
 from stepgraph.datasets import Batches, Normalize, Splits
 from stepgraph.errors import NumericsError, describe
+from stepgraph.runs.config import RunConfig
+from stepgraph.runs.defaults import AUGMENTS, KEEP_CHECKPOINTS, SAVE_EVERY_SECONDS
+from stepgraph.runs.events import Ended, Reporter, Stepped, Validated
+from stepgraph.runs.learner import Learner
+from stepgraph.runs.scoring import score
 
 # Of a step's time, how much of the newest one goes into the running mean that the speed is told by.
 _NEWEST = 0.1
 _PREFETCH = 2  # batches prepared ahead
+
+
+class Stop(Protocol):
+    """Somebody who may want training to end."""
+
+    @property
+    def requested(self) -> bool:
+        """Whether it should end after the present step, and save."""
 
 
 class Training:
@@ -45,7 +53,7 @@ class Training:
         learner: Learner,
         start: Checkpoint | None,
         reporter: Reporter,
-        stop: StopRequest,
+        stop: Stop,
     ) -> None:
         self.config = config
         self.run_directory = run
