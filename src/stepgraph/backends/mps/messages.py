@@ -109,3 +109,6 @@ class Bridge(Protocol):
 
     def drop(self, handle: Handle) -> None:
         """Ends the caller's ownership of an object; its handle must not be used again."""
+
+    def system(self) -> str:
+        """The operating system that answers and its version, as ``macOS 15.1`` or ``iOS 18.0``."""
