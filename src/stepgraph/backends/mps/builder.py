@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from stepgraph.backends.mps.enums import data_type
-from stepgraph.backends.mps.lowering.table import Lowering, limit_of
 from stepgraph.backends.mps.messages import (
     Argument,
     Block,
@@ -39,6 +38,9 @@ from stepgraph.graph.dtypes import DType, as_dtype
 from stepgraph.graph.operation import Block as Region
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.tensor import Tensor
+
+if TYPE_CHECKING:
+    from stepgraph.backends.mps.lowering.table import Lowering
 
 # Constants up to this many bytes are sent once, however many lowerings ask for them.
 _SHARED_BYTES = 256
@@ -265,7 +267,7 @@ class Builder:
                     created_at=operation.created_at,
                 )
             )
-        limit = limit_of(lowering, operation, self.version)
+        limit = lowering.limit(operation, self.version)
         if limit is not None:
             raise UnsupportedError(
                 describe(

@@ -61,6 +61,13 @@ class Lowering:
     takes_empty: bool = False
     note: str = ""
 
+    def limit(self, operation: Operation, version: Version) -> Limit | None:
+        """The first limit an operation runs into, the device's included; None for none."""
+        for limit in (*DEVICE_LIMITS, *self.limits):
+            if limit.refuses(operation, version):
+                return limit
+        return None
+
 
 def only_dtypes(*names: str, reason: str, source: str = "", fix: str = "") -> Limit:
     """Inputs of these dtypes only."""
@@ -135,11 +142,3 @@ DEVICE_LIMITS: tuple[Limit, ...] = (
         fix="use a smaller batch",
     ),
 )
-
-
-def limit_of(lowering: Lowering, operation: Operation, version: Version) -> Limit | None:
-    """The first limit an operation runs into; None where it runs into none."""
-    for limit in (*DEVICE_LIMITS, *lowering.limits):
-        if limit.refuses(operation, version):
-            return limit
-    return None
