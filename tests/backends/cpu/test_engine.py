@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import stepgraph as sg
-from stepgraph.backends.cpu.device import OWN_PASSES
-from stepgraph.compiler.pipeline import PASSES
+from stepgraph.backends.cpu.device import ALL_PASSES, OWN_PASSES
 
 
 def residual_network(graph, rng, channels=24, classes=5, batch=6):
@@ -125,7 +124,7 @@ def test_training_agrees_with_the_float64_reference(network, optimizer):
 
 @every_network
 @every_optimizer
-@pytest.mark.parametrize("name", [*PASSES, *OWN_PASSES])
+@pytest.mark.parametrize("name", [*ALL_PASSES, *OWN_PASSES])
 def test_each_pass_changes_nothing_but_speed(network, optimizer, name):
     with_pass = train(network, optimizer, "cpu")
     without = train(network, optimizer, "cpu", disable=[name])

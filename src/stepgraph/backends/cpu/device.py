@@ -26,7 +26,7 @@ from stepgraph.backends.cpu.plan import (
 from stepgraph.backends.cpu.registry import LOWERINGS
 from stepgraph.backends.cpu.rewrites import normal_forms
 from stepgraph.backends.cpu.state import CpuState
-from stepgraph.compiler.pipeline import PASSES, compile_program
+from stepgraph.compiler.pipeline import PASSES, Pass, compile_program
 from stepgraph.compiler.program import Program
 from stepgraph.errors import GraphError, describe, nearest
 from stepgraph.graph.definition import Array, OpDefinition
@@ -37,7 +37,9 @@ from stepgraph.graph.tensor import Tensor, Variable
 
 assert _lowerings.FAMILIES  # importing them fills the table
 
-# What this engine does beside the passes every device gets; each can be switched off by name.
+# The passes on the program, in order: this engine's rules come first.
+ALL_PASSES: dict[str, Pass] = {"normal_forms": normal_forms, **PASSES}
+# What this engine does after them; each can be switched off by name, as the passes can.
 OWN_PASSES = ("fuse", "layout", "in_place", "fold_updates", "share_memory", "winograd")
 
 # Composites that run faster spelled out, because the parts fuse with what stands around them.
@@ -216,8 +218,8 @@ class CpuDevice:
     ) -> CpuRunner:
         """Compiles; see `Graph.compile`."""
         for name in disable:
-            if name not in PASSES and name not in OWN_PASSES:
-                known = [*PASSES, *OWN_PASSES]
+            if name not in ALL_PASSES and name not in OWN_PASSES:
+                known = [*ALL_PASSES, *OWN_PASSES]
                 raise GraphError(describe("disable", f"no pass '{name}'", fix=nearest(name, known)))
         program = compile_program(
             graph,
@@ -226,8 +228,8 @@ class CpuDevice:
             operations,
             values=values,
             supports=supports,
-            passes={"normal_forms": normal_forms, **PASSES},
-            disable=[name for name in disable if name in PASSES],
+            passes=ALL_PASSES,
+            disable=[name for name in disable if name in ALL_PASSES],
         )
         return CpuRunner(program, state, _pool(threads), disable)
 
