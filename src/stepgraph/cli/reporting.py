@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stepgraph.cli import output
 from stepgraph.cli.output import duration, percent
-from stepgraph.runs.events import Ended, Reporter, Started, Stepped, Validated
+from stepgraph.runs.events import Ended, Reporter, Seen, Started, Stepped, Validated
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -63,6 +63,9 @@ class QuietReporter:
 
     def stepped(self, event: Stepped) -> None:
         """Nothing."""
+
+    def seen(self, batch: Seen) -> None:
+        """Shows no pictures."""
 
     def validating(self, done: int, total: int) -> None:
         """Nothing."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,22 @@ class Stepped:
     accuracy: float
     images_per_second: float | None
     seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The batch that a step was made with.
+
+    Attributes:
+        x: pictures as the network takes them, float32 ``(B, H, W, C)``.
+        y: one-hot labels, float32 ``(B, classes)``.
+        predict: probabilities ``(N, classes)`` of pictures ``(N, H, W, C)``, by the network as it
+            is now. To be called before the reporter's method returns; the step waits for it.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    predict: Callable[[Any], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -133,6 +153,9 @@ class Reporter(Protocol):
     def stepped(self, event: Stepped) -> None:
         """A step was made."""
 
+    def seen(self, batch: Seen) -> None:
+        """A step was made with this batch; told after `stepped`."""
+
     def validating(self, done: int, total: int) -> None:
         """So many pictures of the test set were looked at."""
 
@@ -150,3 +173,17 @@ class Reporter(Protocol):
 
     def close(self) -> None:
         """Gives the terminal back; may be called twice."""
+
+
+class Several:
+    """Passes all on to several reporters, in their order."""
+
+    def __init__(self, *reporters: Reporter) -> None:
+        self._reporters = reporters
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def tell(*values: Any) -> None:
+            for reporter in self._reporters:
+                getattr(reporter, name)(*values)
+
+        return tell

@@ -15,7 +15,7 @@ from stepgraph.datasets import Batches, Normalize, Splits
 from stepgraph.errors import NumericsError, describe
 from stepgraph.runs.config import RunConfig
 from stepgraph.runs.defaults import AUGMENTS, KEEP_CHECKPOINTS, SAVE_EVERY_SECONDS
-from stepgraph.runs.events import Ended, Reporter, Stepped, Validated
+from stepgraph.runs.events import Ended, Reporter, Seen, Stepped, Validated
 from stepgraph.runs.learner import Learner
 from stepgraph.runs.scoring import score
 
@@ -107,6 +107,7 @@ class Training:
                 self._sums += (loss, accuracy, 1)
                 seconds = time.monotonic() - began
                 self._tell_step(epoch, epoch_step, loss, accuracy, seconds)
+                self.reporter.seen(Seen(x, y, self.learner.predict))
                 record = {"step": self.step, "epoch": epoch + 1, "loss": loss, "accuracy": accuracy}
                 ended = stream.state.step == 0
                 if ended or self.step == self.total:
