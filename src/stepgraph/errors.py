@@ -43,6 +43,10 @@ class UnsupportedError(StepgraphError, NotImplementedError):
     """A device cannot do what was asked; the message says why and what can."""
 
 
+class DeviceError(StepgraphError, RuntimeError):
+    """A device gave a run up."""
+
+
 class NumericsError(StepgraphError, ArithmeticError):
     """A loss became NaN or infinite."""
 

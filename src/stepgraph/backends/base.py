@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
 from stepgraph.errors import FeedError, UnsupportedError, describe, nearest
@@ -18,6 +19,7 @@ from stepgraph.graph.tensor import Tensor, Variable
 # Name of a device to the module that offers it as `DEVICE`, imported when first used.
 DEVICES: dict[str, str] = {
     "cpu": "stepgraph.backends.cpu",
+    "mps": "stepgraph.backends.mps",
     "reference": "stepgraph.backends.reference",
 }
 
@@ -63,10 +65,23 @@ class Runner(Protocol):
         """Memory planned for intermediate values; 0 where nothing is planned."""
 
 
+class OverlappingRunner(Runner, Protocol):
+    """A runner that takes a run while others are under way."""
+
+    def start(self, feeds: Mapping[str, Array]) -> Future[list[Array]]:
+        """Starts a run, after all started before; feeds must not change until it is over."""
+
+
 class Device(Protocol):
-    """The only thing that knows hardware."""
+    """The only thing that knows hardware.
+
+    Attributes:
+        name: what users call it.
+        overlaps: whether its runners are `OverlappingRunner`.
+    """
 
     name: str
+    overlaps: bool
 
     def unavailable(self) -> str | None:
         """Why the device cannot be used here; None when it can."""

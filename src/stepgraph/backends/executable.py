@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from stepgraph.backends.base import Runner, State, StepTime, get_device
+from stepgraph.backends.base import OverlappingRunner, Runner, State, StepTime, get_device
 from stepgraph.compiler.capture import live_operations
 from stepgraph.errors import FeedError, GraphError, ShapeError, describe
 from stepgraph.graph.definition import Array
@@ -114,7 +114,7 @@ class Executable:
 
         def task() -> list[Array]:
             try:
-                results = self.run(given)
+                results = outcome()
             except BaseException as error:
                 if handler:
                     handler(None, error)
@@ -123,11 +123,21 @@ class Executable:
                 handler(results, None)
             return results
 
-        self._checked(given)
+        outcome = self._start(given)
         future = _queue().submit(task)
         if descriptor.wait_until_completed:
             future.exception()
         return future
+
+    def _start(self, feeds: Mapping[Tensor, Any]) -> Callable[[], list[Array]]:
+        """Starts a run if the device can, else plans it; gives what waits for the results."""
+        arrays = self._checked(feeds)
+        if not self._device.overlaps:
+            return lambda: self.run(feeds)
+        with self._lock:
+            runner = self._runner(arrays, {t: a.shape for t, a in arrays.items()})
+            overlapping = cast(OverlappingRunner, runner)
+            return overlapping.start({t.name: a for t, a in arrays.items()}).result
 
     def describe(self, feeds: Mapping[Tensor, Any] | None = None) -> str:
         """The program as it runs on the device, for people.

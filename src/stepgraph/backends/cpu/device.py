@@ -185,6 +185,7 @@ class CpuDevice:
     """This machine's processor."""
 
     name = "cpu"
+    overlaps = False
 
     def unavailable(self) -> str | None:
         """Llvmlite is imported by this module, so it is there."""

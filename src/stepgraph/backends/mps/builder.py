@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -46,22 +46,27 @@ if TYPE_CHECKING:
 _SHARED_BYTES = 256
 
 
+# Where a target of a program comes from: see `Built`.
+Result: TypeAlias = "int | str | Array"
+
+
 @dataclass
 class Built:
     """A program as it stands in an MPSGraph; handles are good as long as the pool around.
 
     Attributes:
         feeds: name of a placeholder to its tensor; those without elements are left out.
-        targets: distinct tensors to be computed, at least one if `operations` is not empty.
+        targets: distinct tensors to be computed, with their counterparts in the program; at least
+            one if `operations` is not empty.
         operations: assigns.
         results: for each of the program's targets: which of `targets` it is, the name of the feed
             it is, or its value where that is known already.
     """
 
     feeds: dict[str, Handle] = field(default_factory=dict)
-    targets: list[Handle] = field(default_factory=list)
+    targets: list[tuple[Handle, Tensor]] = field(default_factory=list)
     operations: list[Handle] = field(default_factory=list)
-    results: list[int | str | Array] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
 
 
 class Builder:
@@ -348,7 +353,7 @@ class Builder:
             else:
                 if tensor not in places:
                     places[tensor] = len(built.targets)
-                    built.targets.append(self.values[tensor])
+                    built.targets.append((self.values[tensor], tensor))
                 built.results.append(places[tensor])
         if built.operations and not built.targets:
             # Whether a run may have no target at all is not known: the smallest value will do.
@@ -356,7 +361,7 @@ class Builder:
             target = self.values[smallest]
             if smallest.operation.type in ("placeholder", "constant"):
                 target = self.send("identityWithTensor:name:", target)
-            built.targets.append(target)
+            built.targets.append((target, smallest))
 
     @contextmanager
     def _scope(self) -> Iterator[None]:

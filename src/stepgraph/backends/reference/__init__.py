@@ -98,6 +98,7 @@ class ReferenceDevice:
     """Runs the op definitions' own NumPy meaning."""
 
     name = "reference"
+    overlaps = False
 
     def unavailable(self) -> str | None:
         """It can be used everywhere."""

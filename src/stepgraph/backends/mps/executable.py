@@ -1,0 +1,120 @@
+"""A program on the GPU: built, compiled, run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+
+import numpy as np
+
+from stepgraph.backends.base import StepTime
+from stepgraph.backends.mps.builder import Builder, Result, extents, sizes
+from stepgraph.backends.mps.compiled import Compiled, Port
+from stepgraph.backends.mps.lowering import LOWERINGS
+from stepgraph.backends.mps.plan import plan_memory
+from stepgraph.backends.mps.state import MpsState
+from stepgraph.compiler.program import Program
+from stepgraph.graph.definition import Array
+
+
+def build(program: Program, state: MpsState) -> tuple[Compiled | None, list[Result]]:
+    """Builds a program into the graph of its state and compiles it.
+
+    Args:
+        program: what to run.
+        state: holds the MPSGraph and its variables.
+
+    Returns:
+        The executable, None if nothing is left to compute, and where the program's targets come
+        from; see `Built`.
+    """
+    session = state.session
+    with session.lock, session.bridge.pool():
+        builder = Builder(session.bridge, state.graph, session.version, LOWERINGS, state.variable)
+        built = builder.build(program)
+        if not built.targets:
+            return None, built.results
+        feeds = [
+            (handle, Port(name, extents(program.feeds[name]), program.feeds[name].dtype))
+            for name, handle in built.feeds.items()
+        ]
+        targets = [
+            (handle, Port(f"{tensor.name} {i}", extents(tensor), tensor.dtype))
+            for i, (handle, tensor) in enumerate(built.targets)
+        ]
+        compiled = Compiled(session, state.graph, feeds, targets, built.operations)
+        return compiled, built.results
+
+
+class MpsRunner:
+    """A program compiled for the GPU."""
+
+    def __init__(self, program: Program, state: MpsState) -> None:
+        self._program = program
+        self._state = state
+        self._compiled, self._results = build(program, state)
+        self.plan = plan_memory(program)
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """Runs once."""
+        if self._compiled is None:
+            return self._finish(feeds, [])
+        return self._finish(feeds, self._compiled.run(feeds, self._before))
+
+    def start(self, feeds: Mapping[str, Array]) -> Future[list[Array]]:
+        """Starts a run, to be called in the order in which runs shall happen.
+
+        Waits only if too many runs are under way. What is done on the future's completion happens
+        on the thread that fetches all results, so it must not wait for another run.
+        """
+        future: Future[list[Array]] = Future()
+        if self._compiled is None:
+            future.set_result(self._finish(feeds, []))
+            return future
+
+        def finish(run: Future[list[Array]]) -> None:
+            error = run.exception()
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(self._finish(feeds, run.result()))
+
+        self._compiled.start(feeds, self._before).add_done_callback(finish)
+        return future
+
+    def close(self) -> None:
+        """Waits for runs under way and frees the executable with its memory."""
+        if self._compiled is not None:
+            self._compiled.close()
+
+    def profile(self, feeds: Mapping[str, Array]) -> list[StepTime]:
+        """Runs once: the framework runs a compiled graph as one step and times no part of it."""
+        start = time.perf_counter()
+        self.run(feeds)
+        return [StepTime("run", time.perf_counter() - start, 0)]
+
+    def describe(self) -> str:
+        """The program and the memory planned for it."""
+        return f"{self._program}\n  {self.plan}"
+
+    @property
+    def planned_bytes(self) -> int:
+        """An estimate; see `MemoryPlan`."""
+        return self.plan.total
+
+    def _before(self) -> None:
+        self._state.flush()
+        self._state.changed(self._program.updates)
+
+    def _finish(self, feeds: Mapping[str, Array], values: list[Array]) -> list[Array]:
+        results: list[Array] = []
+        taken: set[int] = set()
+        for result, tensor in zip(self._results, self._program.targets, strict=True):
+            if isinstance(result, int):
+                value = values[result].reshape(sizes(tensor))
+                results.append(value.copy() if result in taken else value)
+                taken.add(result)
+            else:
+                results.append(np.array(feeds[result] if isinstance(result, str) else result))
+        return results

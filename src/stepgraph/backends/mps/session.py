@@ -1,0 +1,100 @@
+"""One GPU, reached through one bridge: its queue, its lock, its operating system."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import numpy as np
+
+from stepgraph.backends.mps.enums import MTLResourceOptions, data_type
+from stepgraph.backends.mps.messages import Bridge, Handle, numbers
+from stepgraph.backends.mps.system import parse_system
+from stepgraph.errors import UnsupportedError, describe
+from stepgraph.graph.definition import Array
+from stepgraph.graph.dtypes import DType
+
+
+class Session:
+    """What every graph on the device shares.
+
+    Attributes:
+        bridge: carries the messages.
+        metal: the ``MTLDevice``.
+        device: it as an ``MPSGraphDevice``.
+        queue: the one command queue: runs happen in the order in which they were put there.
+        lock: to be held while messages are sent; never taken by a completion handler.
+        collector: the one thread that fetches results of asynchronous runs, in their order; it
+            never runs anything of the user's.
+        version: of the operating system.
+    """
+
+    def __init__(self, bridge: Bridge) -> None:
+        self.bridge = bridge
+        self.lock = threading.RLock()
+        self.system = bridge.system()
+        self.version = parse_system(self.system)
+        self.collector = ThreadPoolExecutor(1, thread_name_prefix="stepgraph-mps")
+        with bridge.pool():
+            metal = bridge.function("MTLCreateSystemDefaultDevice")
+            if metal is None:
+                raise UnsupportedError(describe("mps", "no Metal device", fix='use device="cpu"'))
+            self.metal = bridge.keep(metal)
+            self.name = bridge.text(bridge.send(metal, "name"))
+            self.device = bridge.keep(bridge.send("MPSGraphDevice", "deviceWithMTLDevice:", metal))
+            queue = bridge.send(metal, "newCommandQueue")
+            if queue is None:
+                raise UnsupportedError(describe("mps", "the Metal device gives no command queue"))
+            self.queue: Handle = queue
+
+    def summary(self) -> str:
+        """One line for people."""
+        return f"{self.name}, {self.system}"
+
+    def close(self) -> None:
+        """Waits for what is under way and lets go of the device."""
+        self.collector.shutdown()
+        with self.lock:
+            for handle in (self.queue, self.device, self.metal):
+                self.bridge.drop(handle)
+
+
+class Buffer:
+    """An array in memory that both the GPU and this process see, and its ``MPSGraphTensorData``.
+
+    Attributes:
+        array: the memory; of the shape on the GPU.
+        data: the ``MPSGraphTensorData`` over it.
+    """
+
+    def __init__(self, session: Session, shape: Sequence[int], dtype: DType) -> None:
+        bridge = session.bridge
+        count = int(np.prod(shape, dtype=np.int64))
+        length = count * dtype.size
+        buffer = bridge.send(
+            session.metal,
+            "newBufferWithLength:options:",
+            length,
+            MTLResourceOptions.StorageModeShared,
+        )
+        if buffer is None:
+            raise MemoryError(f"mps: no buffer of {length} bytes: use a smaller batch")
+        self._bridge = bridge
+        self._buffer: Handle = buffer
+        view = bridge.view(buffer, length)
+        self.array: Array = np.frombuffer(view, dtype.numpy).reshape(tuple(shape))
+        self.data = bridge.new(
+            "MPSGraphTensorData",
+            "initWithMTLBuffer:shape:dataType:",
+            buffer,
+            numbers(shape),
+            data_type(dtype),
+        )
+
+    def close(self) -> None:
+        """Frees the memory; the array must not be touched any more."""
+        self.array = cast(Any, None)
+        self._bridge.drop(self.data)
+        self._bridge.drop(self._buffer)

@@ -1,0 +1,207 @@
+"""Runs on the GPU: state, several under way, results handed back, errors."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import stepgraph as sg
+from stepgraph.backends.executable import ExecutionDescriptor
+from stepgraph.backends.mps.compiled import IN_FLIGHT
+from stepgraph.backends.mps.device import use
+from stepgraph.errors import DeviceError, ShapeError
+from tests.mps.fake import FakeBridge
+
+
+@pytest.fixture
+def bridge():
+    bridge = FakeBridge()
+    with use(bridge):
+        yield bridge
+        bridge.gate.set()
+
+
+def counter(start=0.0):
+    """A graph that adds what it is fed to a variable."""
+    graph = sg.Graph()
+    step = graph.placeholder((), name="step")
+    count = graph.variable(start, name="count")
+    after = count + step
+    return graph, step, count, after, graph.assign(count, after)
+
+
+def test_feeds_and_targets_are_matched_by_identity(bridge):
+    graph = sg.Graph()
+    a, b = graph.placeholder((2, 3), name="a"), graph.placeholder((3,), name="b")
+    run = graph.compile([a, b], [a - b, b / a, a - b], device="mps")
+    x = np.arange(1, 7, dtype="float32").reshape(2, 3)
+    y = np.array([3, 4, 5], "float32")
+    for _ in range(2):
+        first, second, third = run.run({a: x, b: y})
+        np.testing.assert_array_equal(first, x - y)
+        np.testing.assert_array_equal(second, y / x)
+        first += 1  # belongs to the caller, as does its twin
+        np.testing.assert_array_equal(third, x - y)
+
+
+def test_what_needs_no_gpu_is_handed_back_without_it(bridge):
+    graph = sg.Graph()
+    a = graph.placeholder((2,), name="a")
+    nothing = graph.placeholder((0, 2), name="nothing")
+    run = graph.compile([a, nothing], [a, graph.constant([1, 2]), nothing + a], device="mps")
+    sent = bridge.sent
+    value = np.array([3, 4], "float32")
+    first, second, third = run.run({a: value, nothing: np.zeros((0, 2), "float32")})
+    value[:] = 0
+    assert first.tolist() == [3, 4]
+    assert second.tolist() == [1, 2]
+    assert third.shape == (0, 2)
+    assert bridge.sent == sent
+
+
+def test_a_step_is_one_message(bridge):
+    graph, step, _, after, assign = counter()
+    run = graph.compile([step], [after], [assign], device="mps")
+    run.run({step: 1.0})
+    sent = bridge.sent
+    run.run({step: 1.0})
+    assert bridge.sent == sent + 1
+
+
+def test_executables_of_a_graph_share_its_variables(bridge):
+    graph, step, count, after, assign = counter(5.0)
+    train = graph.compile([step], [after], [assign], device="mps")
+    read = graph.compile([], [count * 2.0], device="mps")
+    assert train.run({step: 2.0})[0].shape == ()
+    assert float(read.run()[0]) == 14.0
+    assert float(graph.get_value(count, device="mps")) == 7.0
+
+
+def test_values_are_written_with_the_next_run_and_read_after_the_last(bridge):
+    graph, step, count, after, assign = counter()
+    other = graph.variable(np.arange(3, dtype="float32"), name="other")
+    graph.set_value(count, 10.0, device="mps")  # before anything is built
+    run = graph.compile([step], [after, other * 1.0], [assign], device="mps")
+    assert float(run.run({step: 1.0})[0]) == 11.0
+    graph.set_value(count, 100.0, device="mps")
+    graph.set_value(other, [7, 8, 9], device="mps")
+    assert float(graph.get_value(count, device="mps")) == 100.0
+    value, others = run.run({step: 1.0})
+    assert float(value) == 101.0
+    assert others.tolist() == [7, 8, 9]
+    run.run({step: 1.0})
+    assert float(graph.get_value(count, device="mps")) == 102.0
+    assert graph.get_value(other, device="mps").tolist() == [7, 8, 9]
+    with pytest.raises(ShapeError, match=r"shape \(3,\), the value \(2,\)"):
+        graph.set_value(other, [1, 2], device="mps")
+
+
+def test_swapped_variables(bridge):
+    graph = sg.Graph()
+    a, b = graph.variable(1.0, name="a"), graph.variable(2.0, name="b")
+    swap = [graph.assign(a, b), graph.assign(b, a)]
+    graph.run(operations=swap, device="mps")
+    assert [float(graph.get_value(v, device="mps")) for v in (a, b)] == [2.0, 1.0]
+
+
+def test_runs_overlap_and_finish_in_order(bridge):
+    graph, step, count, after, assign = counter()
+    run = graph.compile([step], [after], [assign], device="mps")
+    bridge.gate.clear()
+    told: list[float] = []
+    threads = set()
+
+    def handler(results, error):
+        assert error is None
+        threads.add(threading.current_thread())
+        told.append(float(results[0]))
+
+    futures = []
+    feed = np.zeros((), "float32")
+    for i in range(IN_FLIGHT):
+        feed[...] = i + 1
+        futures.append(run.run_async({step: feed}, ExecutionDescriptor(handler)))
+    assert bridge.under_way == IN_FLIGHT
+    assert not any(f.done() for f in futures)
+    # One more has to wait for room, elsewhere than in this thread.
+    late = []
+    thread = threading.Thread(target=lambda: late.append(run.run_async({step: 10.0})))
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive()
+    bridge.gate.set()
+    thread.join()
+    assert [float(f.result()[0]) for f in (*futures, *late)] == [1.0, 3.0, 6.0, 16.0]
+    assert told == [1.0, 3.0, 6.0]
+    assert threading.main_thread() not in threads
+    assert float(graph.get_value(count, device="mps")) == 16.0
+
+
+def test_a_handler_may_run_the_graph_again(bridge):
+    graph, step, _, after, assign = counter()
+    run = graph.compile([step], [after], [assign], device="mps")
+    seen = []
+
+    def handler(results, error):
+        seen.append(float(run.run({step: 1.0})[0]))
+
+    for _ in range(2 * IN_FLIGHT):
+        last = run.run_async({step: 1.0}, ExecutionDescriptor(handler))
+    last.result()
+    assert len(seen) == 2 * IN_FLIGHT
+    assert seen == sorted(seen)
+    assert seen[-1] == 4 * IN_FLIGHT
+
+
+def test_an_error_of_the_gpu_is_an_exception(bridge):
+    graph, step, _, after, assign = counter()
+    run = graph.compile([step], [after], [assign], device="mps")
+    bridge.fail_next = "out of memory"
+    with pytest.raises(DeviceError, match="out of memory"):
+        run.run({step: 1.0})
+    assert float(run.run({step: 1.0})[0]) == 1.0
+    bridge.fail_next = "not in the background"
+    errors = []
+    descriptor = ExecutionDescriptor(lambda results, error: errors.append(error))
+    future = run.run_async({step: 1.0}, descriptor)
+    with pytest.raises(DeviceError, match="not in the background"):
+        future.result()
+    assert isinstance(errors[0], DeviceError)
+    for _ in range(2 * IN_FLIGHT):  # no room was lost
+        run.run_async({step: 1.0})
+    assert float(run.run({step: 0.0})[0]) == 1.0 + 2 * IN_FLIGHT
+
+
+def test_a_failed_write_is_told_with_the_next_run(bridge):
+    graph, step, count, after, assign = counter()
+    run = graph.compile([step], [after], [assign], device="mps")
+    run.run({step: 1.0})
+    graph.set_value(count, 5.0, device="mps")
+    bridge.fail_next = "lost"
+    run.run({step: 1.0})
+    with pytest.raises(DeviceError, match="lost"):
+        run.run({step: 1.0})
+
+
+def test_nothing_is_kept_once_the_device_is_given_up():
+    bridge = FakeBridge()
+    with use(bridge) as session:
+        graph, step, _, after, assign = counter()
+        run = graph.compile([step], [after], [assign], device="mps")
+        run.run({step: 1.0})
+        state = graph.states["mps"][0]
+        for runner in run._runners.values():
+            runner.close()
+        state.close()
+        assert session.version == (18, 1)
+    assert not bridge.alive
+
+
+def test_profile_describe_and_plan(bridge):
+    graph, step, _, after, assign = counter()
+    run = graph.compile([step], [after], [assign], device="mps")
+    assert [t.name for t in run.profile({step: 1.0})] == ["run"]
+    assert "planned" in run.describe()
+    assert run.planned_bytes() >= 12
