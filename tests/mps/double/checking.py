@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,10 @@ class Checker:
         return value
 
     def _enum(self, argument: Any, kind: str, enum: dict, where: str) -> int:
+        if isinstance(argument, IntEnum):
+            if type(argument).__name__ != kind:
+                raise Refused(f"{where}: {argument!r}, but the SDK wants a C {kind}")
+            argument = int(argument)
         value = self._plain(argument, int, kind, where)
         if enum.get("flags"):
             known = functools.reduce(int.__or__, enum["values"].values(), 0)

@@ -41,7 +41,7 @@ class Session:
             metal = bridge.function("MTLCreateSystemDefaultDevice")
             if metal is None:
                 raise UnsupportedError(describe("mps", "no Metal device", fix='use device="cpu"'))
-            self.metal = bridge.keep(metal)
+            self.metal: Handle = metal  # a function that creates gives it to the caller
             self.name = bridge.text(bridge.send(metal, "name"))
             self.device = bridge.keep(bridge.send("MPSGraphDevice", "deviceWithMTLDevice:", metal))
             queue = bridge.send(metal, "newCommandQueue")
