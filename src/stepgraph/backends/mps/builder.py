@@ -209,12 +209,12 @@ class Builder:
             arguments: tensors for its parameters.
 
         Returns:
-            Tensors of its results.
+            Tensors of its results, None for those without elements.
         """
-        with self._scope():
+        with self.scope():
             self.values.update(zip(region.parameters, arguments, strict=True))
             self._lower([op for op in region.operations if op.type != "parameter"])
-            return [self.values[t] for t in region.results]
+            return [None if is_empty(t) else self.values[t] for t in region.results]
 
     # --- building a program
 
@@ -364,7 +364,8 @@ class Builder:
             built.targets.append((target, smallest))
 
     @contextmanager
-    def _scope(self) -> Iterator[None]:
+    def scope(self) -> Iterator[None]:
+        """Forgets at its end what is built inside: to be opened by the function of a `Block`."""
         values, constants = self.values, self._constants
         self.values, self._constants = dict(values), dict(constants)
         try:

@@ -47,5 +47,28 @@ QUIRKS: dict[str, Quirk] = {
             "@nativescript/types-ios 9.1.2",
             fixed=Version(18),
         ),
+        Quirk(
+            "slice_update_missing",
+            "slice_update",
+            "the selector sliceUpdate does not exist yet",
+            "the update is padded to the size of the data and selected by a mask",
+            "MPSGraphTensorShapeOps, iOS 18",
+            fixed=Version(18),
+        ),
+        Quirk(
+            "matmul_long_inner",
+            "matrix_multiplication",
+            "products over more than 32768 elements are wrong on M1 and M2",
+            "a sum of shorter products",
+            "pytorch/pytorch 177116",
+        ),
+        Quirk(
+            "attention_miscompiled",
+            "matrix_multiplication of a softmax",
+            "softmax(Q K^T) V of 3 matrices and more is miscompiled on M1 Pro",
+            "the transposed product, transposed back",
+            "measured by ChanLumerico/lucid",
+            first=Version(26),
+        ),
     )
 }

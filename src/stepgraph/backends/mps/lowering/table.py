@@ -118,6 +118,19 @@ def when(
     return Limit(what, reason, lambda operation, version: refuses(operation), source, fix)
 
 
+def not_large_before(
+    extent: int, major: int, minor: int, *, reason: str, source: str = "", fix: str = ""
+) -> Limit:
+    """No axis longer than an extent on systems older than a version of iOS."""
+    first = Version(major, minor)
+
+    def refuses(operation: Operation, version: Version) -> bool:
+        tensors = (*operation.inputs, *operation.outputs)
+        return version < first and any((s or 0) > extent for t in tensors for s in t.shape)
+
+    return Limit(f"axes up to {extent} before {first}", reason, refuses, source, fix)
+
+
 def _too_large(operation: Operation) -> bool:
     return any(prod(s or 0 for s in t.shape) >= 2**31 for t in operation.outputs)
 
