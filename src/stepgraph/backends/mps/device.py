@@ -14,7 +14,7 @@ from stepgraph.backends.mps.session import Session
 from stepgraph.backends.mps.state import MpsState
 from stepgraph.compiler.pipeline import compile_program
 from stepgraph.compiler.program import Program
-from stepgraph.errors import GraphError, describe
+from stepgraph.errors import GraphError, UnsupportedError, describe
 from stepgraph.graph.definition import Array, OpDefinition
 from stepgraph.graph.graph import Graph
 from stepgraph.graph.operation import Operation
@@ -42,7 +42,15 @@ class MpsDevice:
 
     def unavailable(self) -> str | None:
         """Why there is no GPU to be reached."""
-        return None if self._session is not None else rubicon_bridge.unavailable()
+        if self._session is not None:
+            return None
+        reason = rubicon_bridge.unavailable()
+        if reason is None:
+            try:
+                self.session()
+            except UnsupportedError as error:
+                reason = str(error)
+        return reason
 
     def summary(self) -> str:
         """One line for people."""
