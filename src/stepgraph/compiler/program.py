@@ -127,12 +127,14 @@ class Rewriter:
     ) -> Sequence[Tensor] | None:
         if self._visit is None:
             return None
+        graph = self.graph
+        # Spelled out instead of `_created_at`: this runs for every operation in every pass.
         outer, self.mapping = self.mapping, mapping
+        origin, graph._origin = graph._origin, operation.created_at
         try:
-            with self.graph._created_at(operation.created_at):
-                return self._visit(self, operation)
+            return self._visit(self, operation)
         finally:
-            self.mapping = outer
+            self.mapping, graph._origin = outer, origin
 
     def _kept(self, tensor: Tensor) -> Tensor:
         return self.mapping[tensor]

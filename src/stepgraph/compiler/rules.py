@@ -41,13 +41,14 @@ def apply_rules(program: Program, rules: Rules) -> Program:
                     return (found,)
             return None
 
-        program = Rewriter(program).run(_visitor(simpler))
+        program = Rewriter(program).run(_visitor(simpler, rules))
         if not changed:
             return program
 
 
 def _visitor(
     simpler: Callable[[Graph, Operation, Sequence[Tensor]], Sequence[Tensor] | None],
+    rules: Rules,
 ) -> Callable[[Rewriter, Operation], Sequence[Tensor] | None]:
     def visit(rewriter: Rewriter, operation: Operation) -> Sequence[Tensor] | None:
         graph = rewriter.graph
@@ -57,6 +58,8 @@ def _visitor(
 
         if operation.regions:
             return copy_operation(graph, operation, rewriter.mapping, nested)
+        if operation.type not in rules:
+            return None
         return simpler(graph, operation, rewriter.inputs(operation))
 
     return visit

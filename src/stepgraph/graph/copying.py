@@ -33,9 +33,9 @@ def copy_operation(
     explicit = operation.attributes.get("explicit", len(operation.inputs))
     inputs = [mapping.get(t, t) for t in operation.inputs[:explicit]]
     name = operation.name.rsplit("/", 1)[-1] if graph._scopes else operation.name
+    if not operation.regions:
+        return graph._add_copy(operation, inputs, name).outputs
     with graph._created_at(operation.created_at):
-        if not operation.regions:
-            return graph._add(operation.definition, inputs, operation.attributes, name=name).outputs
         regions = tuple(copy_region(graph, region, mapping, visit) for region in operation.regions)
         return graph._add_with_regions(
             operation.definition, inputs, operation.attributes, regions, name=name

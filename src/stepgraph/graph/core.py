@@ -152,6 +152,37 @@ class GraphCore:
         block.operations.append(operation)
         return operation
 
+    def _add_copy(self, source: Operation, inputs: Sequence[Tensor], name: str) -> Operation:
+        """Like `_add` for an operation without regions that another graph has checked.
+
+        Compiler passes copy tens of thousands of operations, nearly all onto inputs of the shapes
+        and dtypes that they had: then the outputs are known, and nothing is inferred again.
+        """
+        if self._control or any(
+            new.shape != old.shape or new.dtype is not old.dtype
+            for new, old in zip(inputs, source.inputs, strict=False)
+        ):
+            with self._created_at(source.created_at):
+                return self._add(source.definition, inputs, source.attributes, name=name)
+        operation = Operation(
+            self._graph,
+            source.definition,
+            tuple(inputs),
+            source.attributes,
+            self._unique(name),
+            self._current,
+            (),
+            (),
+            source.created_at,
+            self._serial,
+        )
+        self._serial += 1
+        operation.outputs = tuple(
+            Tensor(operation, t.index, t.shape, t.dtype) for t in source.outputs
+        )
+        self._current.operations.append(operation)
+        return operation
+
     def _one(
         self,
         definition: OpDefinition,
@@ -226,7 +257,7 @@ class GraphCore:
         return self._origin or _caller()
 
     def _unique(self, name: str) -> str:
-        full = "/".join([*self._scopes, name])
+        full = "/".join([*self._scopes, name]) if self._scopes else name
         count = self._names.get(full, 0)
         self._names[full] = count + 1
         if count == 0:

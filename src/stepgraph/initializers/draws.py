@@ -7,6 +7,8 @@ correctly rounded operations alone: addition, multiplication, division, square r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +40,9 @@ _FAR = (
      2.04426310338993978564e-15),
 )  # fmt: skip
 
+# Values computed at a time.
+_PART = 1 << 14
+
 # Probability that a standard normal value is below 2.
 _BELOW_TWO = 0.97724986805182079
 
@@ -49,9 +54,20 @@ def uniform(seed: int, count: int) -> Floats:
         seed: 63 bits; another seed gives an unrelated stream (Philox4x64-10).
         count: how many.
     """
-    bits = np.random.Philox(key=seed).random_raw(count)
-    found: Floats = ((np.asarray(bits) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    source = np.random.Philox(key=seed)
+    found = np.empty(count)
+    for part in _parts(found):
+        bits = np.asarray(source.random_raw(part.size))
+        part[:] = bits >> np.uint64(11)
+        part += 0.5
+        part *= 2.0**-53
     return found
+
+
+def _parts(values: Floats) -> Iterator[Floats]:
+    """Views that together are the whole, each small enough to stay in a processor's cache."""
+    for start in range(0, values.size, _PART):
+        yield values[start : start + _PART]
 
 
 def normal(seed: int, count: int) -> Floats:
@@ -78,27 +94,37 @@ def inverse_normal(p: Floats) -> Floats:
 
     Source: M. J. Wichura, "Algorithm AS 241", Applied Statistics 37 (1988).
     """
+    flat = np.ascontiguousarray(p, np.float64).reshape(-1)
+    found = np.empty_like(flat)
+    for given, result in zip(_parts(flat), _parts(found), strict=True):
+        _invert(given, result)
+    return found.reshape(np.shape(p))
+
+
+def _invert(p: Floats, result: Floats) -> None:
+    """`inverse_normal` into `result`; the tails' formulas only where they are needed."""
     q = p - 0.5
-    central = np.abs(q) <= 0.425
-    r = 0.180625 - q * q
-    result = q * _ratio(_CENTRE, np.where(central, r, 0.0))
-    tail = np.sqrt(-_log(np.where(central, 0.5, np.minimum(p, 1.0 - p))))
-    near = _ratio(_TAIL, tail - 1.6)
-    far = _ratio(_FAR, tail - 5.0)
-    outer = np.where(q < 0, -1.0, 1.0) * np.where(tail <= 5.0, near, far)
-    found: Floats = np.where(central, result, outer)
-    return found
+    result[:] = q * _ratio(_CENTRE, 0.180625 - q * q)
+    (outer,) = np.nonzero(np.abs(q) > 0.425)
+    near_end = p[outer]
+    tail = np.sqrt(-_log(np.minimum(near_end, 1.0 - near_end)))
+    far = tail > 5.0
+    found = _ratio(_TAIL, tail - 1.6)
+    found[far] = _ratio(_FAR, tail[far] - 5.0)
+    result[outer] = np.where(q[outer] < 0, -1.0, 1.0) * found
 
 
 def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Floats) -> Floats:
     above, below = (_horner(c, x) for c in coefficients)
-    return above / below
+    above /= below
+    return above
 
 
 def _horner(coefficients: tuple[float, ...], x: Floats) -> Floats:
     total = np.full_like(x, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
-        total = total * x + coefficient
+        total *= x
+        total += coefficient
     return total
 
 

@@ -122,12 +122,17 @@ class PythonStep(Step):
             buffer.elements[...] = buffer.layout.pack(np.asarray(value, buffer.dtype.numpy))
 
 
+# The key of the one module with products and convolutions (`native.kernels`).
+NATIVE = ("native",)
+
+
 @dataclass(frozen=True)
 class KernelSource:
     """A module of kernels that can be built when needed.
 
     Attributes:
-        key: identifies the module's contents; equal keys make equal code.
+        key: identifies the module's contents; equal keys make equal code. Plain values and
+            dataclasses of them, so that what was compiled is found by it (`native.recall`).
         build: makes the module.
     """
 

@@ -61,8 +61,8 @@ def test_second_build_comes_from_the_cache(folder, monkeypatch):
 
 def test_what_an_object_depends_on_is_in_its_key(folder):
     for name in ("avx2", "avx512", "neon"):
-        native_compile.cached_object(str(_module()), named_target(name))
-    native_compile.cached_object(str(_module(3.0)), named_target("avx2"))
+        native_compile.compiled(str(_module()), named_target(name))
+    native_compile.compiled(str(_module(3.0)), named_target("avx2"))
     assert len(list(folder.iterdir())) == 4
     assert cache.key("ab", "c") != cache.key("a", "bc")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from stepgraph.backends.cpu.native.compile import build
 from stepgraph.backends.cpu.native.emit import Arguments, Module, f32, pointer
-from stepgraph.backends.cpu.native.kernels import Kernels as NativeKernels
-from stepgraph.backends.cpu.plan import KernelSource
+from stepgraph.backends.cpu.native.kernels import load_kernels
+from stepgraph.backends.cpu.native.recall import fetch
+from stepgraph.backends.cpu.plan import NATIVE, KernelSource
 
 Kernels = dict[str, tuple[Arguments, int]]
 
@@ -21,15 +21,16 @@ def addresses(sources: Sequence[KernelSource]) -> dict[KernelSource, Kernels]:
     with _lock:
         for source in sources:
             if source not in _loaded:
-                _loaded[source] = _load(source.build())
+                _loaded[source] = _load(source)
         return {source: _loaded[source] for source in sources}
 
 
-def _load(made: Module | NativeKernels) -> Kernels:
-    if isinstance(made, NativeKernels):
-        return {name: (layout, made.library[name]) for name, layout in made.layouts.items()}
-    library = build(str(made), list(made.kernels))
-    return {name: (layout, library[name]) for name, layout in made.kernels.items()}
+def _load(source: KernelSource) -> Kernels:
+    if source.key == NATIVE:
+        native = load_kernels()
+        return {name: (layout, native.library[name]) for name, layout in native.layouts.items()}
+    layouts, library = fetch(source.key, source.build)
+    return {name: (layout, library[name]) for name, layout in layouts.items()}
 
 
 def fetch_module() -> Module:

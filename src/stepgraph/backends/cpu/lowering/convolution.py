@@ -20,7 +20,7 @@ from stepgraph.backends.cpu.lowering.winograd import (
 )
 from stepgraph.backends.cpu.native.geometry import Convolution
 from stepgraph.backends.cpu.native.winograd_shapes import suits_winograd
-from stepgraph.backends.cpu.plan import At, KernelSource, KernelStep, Scaled
+from stepgraph.backends.cpu.plan import NATIVE, At, KernelSource, KernelStep, Scaled
 from stepgraph.backends.cpu.registry import UPDATING, Updating, lowers, prefers
 from stepgraph.graph.dtypes import float32
 from stepgraph.graph.operation import Operation
@@ -41,7 +41,7 @@ def _native_kernels() -> Kernels:
 @functools.cache
 def native_source() -> KernelSource:
     """The module of hand-shaped kernels."""
-    return KernelSource(("native",), _native_kernels)
+    return KernelSource(NATIVE, _native_kernels)
 
 
 # -- which shapes ---------------------------------------------------------------------------------

@@ -15,11 +15,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import llvmlite
 import llvmlite.binding as llvm
 
 from stepgraph.backends.cpu.native import cache
+from stepgraph.backends.cpu.native.announce import announce
 from stepgraph.backends.cpu.native.target import Target, host_target, target_machine
 from stepgraph.errors import UnsupportedError, describe
 
@@ -30,10 +32,15 @@ LIBM = (
     *("asinh", "acosh", "atanh", "fmod", "rint", "floor", "ceil", "trunc", "round", "cbrt"),
 )
 LIBC = ("memcpy", "memset", "memmove")
+# What compiling a module takes, about, by the length of its IR.
+SECONDS_EACH, SECONDS_PER_MEGABYTE = 0.02, 2.0
 THREADS = (
     *("pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait"),
     *("pthread_cond_broadcast", "sched_yield"),
 )
+
+# Told how many seconds a compilation about to begin will take.
+Progress: TypeAlias = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -86,28 +93,30 @@ def assembly(ir_text: str, target: Target) -> str:
     return str(target_machine(target).emit_assembly(optimise(ir_text, target)))
 
 
-def cached_object(
-    ir_text: str, target: Target, *, progress: Callable[[str], None] | None = None
-) -> bytes:
+def object_key(ir_text: str, target: Target) -> str:
+    """The cache's name for a module's machine code."""
+    from stepgraph.version import __version__
+
+    version = f"stepgraph {__version__} llvmlite {llvmlite.__version__} {llvm.llvm_version_info}"
+    return cache.key(version, target.triple, target.cpu, target.features, ir_text)
+
+
+def compiled(ir_text: str, target: Target, *, progress: Progress = announce) -> bytes:
     """Machine code of a module, from the disk cache if it has been compiled before.
 
     Args:
         ir_text: the module.
         target: the processor.
-        progress: called with one line of text before a compilation that takes a while.
+        progress: called before a compilation with the seconds that it will take, about.
 
     Returns:
         An object file.
     """
-    from stepgraph.version import __version__
-
-    version = f"stepgraph {__version__} llvmlite {llvmlite.__version__} {llvm.llvm_version_info}"
-    key = cache.key(version, target.triple, target.cpu, target.features, ir_text)
+    key = object_key(ir_text, target)
     found = cache.load(key)
     if found is not None:
         return found
-    if progress is not None:
-        progress(f"compiling kernels for {target.cpu} ({len(ir_text) // 1024} KiB of IR)")
+    progress(SECONDS_EACH + SECONDS_PER_MEGABYTE * len(ir_text) / 1e6)
     made = compile_object(ir_text, target)
     cache.store(key, made)
     return made
@@ -188,7 +197,7 @@ def build(
     exports: Iterable[str],
     *,
     target: Target | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = announce,
 ) -> Library:
     """Compiles (or finds in the cache) and loads a module in one go.
 
@@ -196,9 +205,9 @@ def build(
         ir_text: the module.
         exports: names of the functions whose addresses are wanted.
         target: the processor; this machine by default.
-        progress: called with one line before a compilation that takes a while.
+        progress: called before a compilation with the seconds that it will take, about.
 
     Returns:
         The loaded library.
     """
-    return load(cached_object(ir_text, target or host_target(), progress=progress), exports)
+    return load(compiled(ir_text, target or host_target(), progress=progress), exports)

@@ -6,17 +6,17 @@ normalisation, pooling) is emitted per program by the lowering, into modules of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from stepgraph.backends.cpu.native.compile import Library, build
+from stepgraph.backends.cpu.native import recall
+from stepgraph.backends.cpu.native.compile import Library
 from stepgraph.backends.cpu.native.convolution import emit_forward, emit_scale
 from stepgraph.backends.cpu.native.data_gradient import emit_data_gradient, emit_transpose
 from stepgraph.backends.cpu.native.emit import Arguments, Module
 from stepgraph.backends.cpu.native.layout import emit_layout
 from stepgraph.backends.cpu.native.matmul import emit_matmul
 from stepgraph.backends.cpu.native.partials import emit_partials
-from stepgraph.backends.cpu.native.product import Blocking, Product
+from stepgraph.backends.cpu.native.product import Blocking, Product, blocking_for
 from stepgraph.backends.cpu.native.target import Target, host_target
 from stepgraph.backends.cpu.native.weight_gradient import emit_weight_gradient
 from stepgraph.backends.cpu.native.winograd import emit_winograd
@@ -58,21 +58,17 @@ def kernel_module(target: Target, blocking: Blocking | None = None) -> tuple[Mod
 _loaded: dict[Target, Kernels] = {}
 
 
-def load_kernels(
-    target: Target | None = None, progress: Callable[[str], None] | None = None
-) -> Kernels:
+def load_kernels(target: Target | None = None) -> Kernels:
     """Compiles (once per machine) and loads (once per process) the kernels.
 
     Args:
         target: a target this machine can run; this machine by default.
-        progress: called with one line if kernels must be compiled, about a second.
 
     Returns:
         Addresses, argument layouts and blocking.
     """
     chosen = target or host_target()
     if chosen not in _loaded:
-        module, product = kernel_module(chosen)
-        library = build(str(module), module.kernels, target=chosen, progress=progress)
-        _loaded[chosen] = Kernels(library, dict(module.kernels), product.blocking)
+        layouts, library = recall.fetch("native", lambda: kernel_module(chosen)[0], target=chosen)
+        _loaded[chosen] = Kernels(library, layouts, blocking_for(chosen))
     return _loaded[chosen]

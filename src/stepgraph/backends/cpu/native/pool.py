@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import os
 import sys
 import threading
@@ -84,6 +85,7 @@ class Program:
 
     def __init__(self) -> None:
         self._steps: list[Launch | Callable[[], object]] = []
+        self._count = 0
         self._sealed = False
         self._slots: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self._records: npt.NDArray[np.int64] = np.zeros((0, 4), np.int64)
@@ -110,7 +112,8 @@ class Program:
         if not 0 <= tasks <= executor_ir.MAXIMUM:
             raise ValueError(f"program: {tasks} tasks; at most {executor_ir.MAXIMUM} are possible")
         self._steps.append(Launch(kernel, arguments, tasks, name))
-        return sum(isinstance(step, Launch) for step in self._steps) - 1
+        self._count += 1
+        return self._count - 1
 
     def call(self, function: Callable[[], object]) -> None:
         """Adds a Python function, called between the launches before and after it."""
@@ -129,7 +132,7 @@ class Program:
             return
         launches = self.launches
         sizes = [-(-len(launch.arguments) // 64) * 8 for launch in launches]
-        self._starts = [sum(sizes[:number]) for number in range(len(sizes))]
+        self._starts = list(itertools.accumulate(sizes, initial=0))[:-1]
         self._slots = np.zeros(sum(sizes) + 8, np.int64)
         self._records = np.zeros((len(launches), 4), np.int64)
         for number, (launch, start) in enumerate(zip(launches, self._starts, strict=True)):
