@@ -9,7 +9,7 @@ from concurrent.futures import Future
 import numpy as np
 
 from stepgraph.backends.base import StepTime
-from stepgraph.backends.mps.builder import Builder, Result, extents, sizes
+from stepgraph.backends.mps.builder import Builder, Built, extents, sizes
 from stepgraph.backends.mps.compiled import Compiled, Port
 from stepgraph.backends.mps.lowering import LOWERINGS
 from stepgraph.backends.mps.plan import plan_memory
@@ -18,7 +18,7 @@ from stepgraph.compiler.program import Program
 from stepgraph.graph.definition import Array
 
 
-def build(program: Program, state: MpsState) -> tuple[Compiled | None, list[Result]]:
+def build(program: Program, state: MpsState) -> tuple[Compiled | None, Built]:
     """Builds a program into the graph of its state and compiles it.
 
     Args:
@@ -26,15 +26,14 @@ def build(program: Program, state: MpsState) -> tuple[Compiled | None, list[Resu
         state: holds the MPSGraph and its variables.
 
     Returns:
-        The executable, None if nothing is left to compute, and where the program's targets come
-        from; see `Built`.
+        The executable, None if nothing is left to compute, and what was built.
     """
     session = state.session
     with session.lock, session.bridge.pool():
         builder = Builder(session.bridge, state.graph, session.version, LOWERINGS, state.variable)
         built = builder.build(program)
         if not built.targets:
-            return None, built.results
+            return None, built
         feeds = [
             (handle, Port(name, extents(program.feeds[name]), program.feeds[name].dtype))
             for name, handle in built.feeds.items()
@@ -44,7 +43,7 @@ def build(program: Program, state: MpsState) -> tuple[Compiled | None, list[Resu
             for i, (handle, tensor) in enumerate(built.targets)
         ]
         compiled = Compiled(session, state.graph, feeds, targets, built.operations)
-        return compiled, built.results
+        return compiled, built
 
 
 class MpsRunner:
@@ -53,7 +52,8 @@ class MpsRunner:
     def __init__(self, program: Program, state: MpsState) -> None:
         self._program = program
         self._state = state
-        self._compiled, self._results = build(program, state)
+        self._compiled, built = build(program, state)
+        self._results = built.results
         self.plan = plan_memory(program)
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:

@@ -30,13 +30,14 @@ class MpsState:
     Attributes:
         session: the device.
         graph: the MPSGraph that holds everything built for the graph.
+        handles: name to the MPSGraph's variable, of those made so far.
     """
 
     def __init__(self, session: Session, variables: Mapping[str, Variable]) -> None:
         self.session = session
         self.graph: Handle = session.bridge.new("MPSGraph")
         self._variables = variables
-        self._handles: dict[str, Handle] = {}
+        self.handles: dict[str, Handle] = {}
         self._known: dict[str, Array] = {}
         self._written: set[str] = set()
         self._writers: dict[frozenset[str], Compiled] = {}
@@ -46,7 +47,7 @@ class MpsState:
 
     def variable(self, name: str) -> Handle:
         """The MPSGraph's variable, made when first asked for, with the value it has by then."""
-        if name not in self._handles:
+        if name not in self.handles:
             variable = self._variables[name]
             bridge = self.session.bridge
             value = self._known.get(name, variable.initial)
@@ -59,15 +60,15 @@ class MpsState:
                 data_type(variable.dtype),
                 name,
             )
-            self._handles[name] = bridge.keep(handle)
+            self.handles[name] = bridge.keep(handle)
             self._known.setdefault(name, value)
             self._written.discard(name)
-        return self._handles[name]
+        return self.handles[name]
 
     def read(self, name: str) -> Array:
         """A copy of a variable's value; waits for the runs under way."""
         with self.session.lock:
-            if name not in self._known and name in self._handles:
+            if name not in self._known and name in self.handles:
                 self._fetch(name)
             return self._known.get(name, self._variables[name].initial).copy()
 
@@ -93,7 +94,7 @@ class MpsState:
             for write in [w for w in self._writes if w.done()]:
                 self._writes.remove(write)
                 write.result()  # raises what went wrong
-            names = frozenset(n for n in self._written if n in self._handles)
+            names = frozenset(n for n in self._written if n in self.handles)
             if not names:
                 return
             if names not in self._writers:
@@ -105,7 +106,7 @@ class MpsState:
         """Takes note that a run now put on the queue gives variables other values."""
         with self.session.lock:
             for name in names:
-                if name in self._handles:
+                if name in self.handles:
                     self._known.pop(name, None)
             self._read_one = False
 
@@ -113,12 +114,12 @@ class MpsState:
         """Frees the values; every executable of the graph must be closed already."""
         for compiled in (*self._writers.values(), *self._readers.values()):
             compiled.close()
-        for handle in (*self._handles.values(), self.graph):
+        for handle in (*self.handles.values(), self.graph):
             self.session.bridge.drop(handle)
 
     def _fetch(self, name: str) -> None:
         """One value by itself, then all the others: one is watched, or a checkpoint is written."""
-        missing = [n for n in self._handles if n not in self._known]
+        missing = [n for n in self.handles if n not in self._known]
         names = missing if self._read_one else [name]
         self._read_one = True
         key = frozenset(names)
@@ -132,7 +133,7 @@ class MpsState:
         bridge, graph = self.session.bridge, self.graph
         with bridge.pool():
             targets = [
-                (bridge.send(graph, "readVariable:name:", self._handles[n], n), self._port(n))
+                (bridge.send(graph, "readVariable:name:", self.handles[n], n), self._port(n))
                 for n in names
             ]
             return Compiled(self.session, graph, [], targets, [])
@@ -155,7 +156,7 @@ class MpsState:
                     bridge.send(
                         graph,
                         "assignVariable:withValueOfTensor:name:",
-                        self._handles[name],
+                        self.handles[name],
                         value,
                         name,
                     )
