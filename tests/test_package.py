@@ -51,6 +51,7 @@ PORTABLE = [
     "applications",
     "datasets",
     "checkpoints",
+    "verification",
     "backends.base",
     "backends.reference",
     "backends.mps",

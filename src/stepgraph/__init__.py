@@ -34,8 +34,14 @@ _PARTS = (
     "regularizers",
     "schedules",
     "utils",
+    "verification",
 )
-_SHORTCUTS = {"Input": "layers", "Model": "models", "Sequential": "models"}
+_SHORTCUTS = {
+    "Input": "layers",
+    "Model": "models",
+    "Sequential": "models",
+    "verify": "verification",
+}
 
 
 def __getattr__(name: str) -> _Any:

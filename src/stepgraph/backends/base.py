@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
 from stepgraph.errors import FeedError, UnsupportedError, describe, nearest
-from stepgraph.graph.definition import Array
+from stepgraph.graph.definition import Array, OpDefinition
 from stepgraph.graph.graph import Graph
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import (
@@ -88,6 +88,9 @@ class Device(Protocol):
 
     def summary(self) -> str:
         """One line for people: which hardware, how many threads."""
+
+    def supports(self, definition: OpDefinition) -> bool:
+        """Whether an op is run as it stands; one that has a decomposition is spelled out else."""
 
     def new_state(self, variables: Mapping[str, Variable], variant: str) -> State:
         """Fresh values, each variable at its initial one."""

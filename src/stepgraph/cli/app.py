@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "devices": "stepgraph.cli.devices",
     "plot": "stepgraph.cli.plot",
     "bench": "stepgraph.cli.bench",
+    "verify": "stepgraph.cli.verify",
 }
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130

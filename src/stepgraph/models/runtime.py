@@ -67,6 +67,8 @@ class Runtime:
         self._outputs: dict[bool, list[Tensor]] = {}
         self._steps: dict[Any, Step] = {}
         self._weights: dict[int, Tensor] = {}
+        # Path of a trained weight to its gradient in the newest training step.
+        self.gradients: dict[str, Tensor] = {}
         for path, weight in model.named_weights():
             if weight not in self.variables:
                 variable = graph.variable(weight.numpy(), weight.shape, weight.dtype, path)
@@ -176,6 +178,7 @@ class Runtime:
         triples = [
             (self.paths[w], self.variables[w], grads[self.variables[w]]) for w in self._trained
         ]
+        self.gradients = {path: gradient for path, _, gradient in triples}
         with graph.name_scope("update"):
             return optimizer.apply(graph, triples)
 

@@ -198,6 +198,10 @@ class CpuDevice:
         target = host_target()
         return f"{target.cpu}, {target.vector_bits}-bit vectors, {default_threads()} threads"
 
+    def supports(self, definition: OpDefinition) -> bool:
+        """Whether an op is lowered as it stands."""
+        return supports(definition)
+
     def new_state(self, variables: Mapping[str, Variable], variant: str) -> CpuState:
         """Fresh values."""
         if variant:

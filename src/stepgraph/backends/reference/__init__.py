@@ -12,7 +12,7 @@ from stepgraph.backends.reference.interpreter import evaluate
 from stepgraph.compiler.pipeline import PASSES, compile_program
 from stepgraph.compiler.program import Program
 from stepgraph.errors import ShapeError, UnsupportedError, describe
-from stepgraph.graph.definition import Array
+from stepgraph.graph.definition import Array, OpDefinition
 from stepgraph.graph.dtypes import DTYPES, DType
 from stepgraph.graph.graph import Graph
 from stepgraph.graph.operation import Operation
@@ -107,6 +107,10 @@ class ReferenceDevice:
     def summary(self) -> str:
         """One line for people."""
         return f"NumPy {np.__version__}, op by op: slow, for checking"
+
+    def supports(self, definition: OpDefinition) -> bool:
+        """Every op has a reference, or is control flow."""
+        return True
 
     def new_state(self, variables: Mapping[str, Variable], variant: str) -> ReferenceState:
         """Fresh values."""
