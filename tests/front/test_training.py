@@ -163,8 +163,13 @@ def test_every_form_of_data_trains_alike(data: tuple[Array, Array]) -> None:
     assert listed.steps_trained == 3
 
 
-def test_data_sets_of_ours(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("quick", [0.0, 1e9], ids=["by a thread", "in place"])
+def test_data_sets_of_ours(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, quick: float
+) -> None:
     from stepgraph.datasets import Batches, from_arrays
+
+    monkeypatch.setattr("stepgraph.models.data.QUICK", quick)
 
     pictures = rng.integers(0, 256, (20, 6, 6, 1)).astype(np.uint8)
     made = from_arrays(pictures, rng.integers(0, 3, 20))
@@ -183,6 +188,15 @@ def test_data_sets_of_ours(rng: np.random.Generator) -> None:
     assert whole.steps_trained == 12
     halves = train(train(fresh(), epochs=2), epochs=4, initial_epoch=2)
     same(whole, halves)
+    # The first batches are prepared without a thread: an epoch of one or two of them is whole.
+    for size in (20, 10):
+        several, batches = fresh(), Batches(made, size, seed=4)
+        several.fit(batches, epochs=3, verbose=0)
+        singly = fresh()
+        for epoch in range(3):
+            for x, y in batches.stream(epoch=epoch, epochs=epoch + 1):
+                singly.train_on_batch(x, y)
+        same(several, singly)
 
 
 def test_a_generator_that_ends(data: tuple[Array, Array]) -> None:

@@ -58,23 +58,33 @@ class Augment:
             >>> sorted({tuple(row.argsort().tolist()) for row in once[:, 0, :, 0]})
             [(0, 1, 2, 3), (3, 2, 1, 0)]
         """
-        _, height, width, _ = images.shape
-        span = 2 * self.crop + 1
-        down = draws.integers(seed, epoch, draws.CROP_Y, index, span) - self.crop
-        right = draws.integers(seed, epoch, draws.CROP_X, index, span) - self.crop
+        _, height, width, channels = images.shape
         # A padding wider than the picture can push it out altogether, not further.
-        down, right = np.clip(down, -height, height), np.clip(right, -width, width)
-        mirror = draws.integers(seed, epoch, draws.FLIP, index, 2 if self.flip else 1)
-        result = np.zeros((len(index), *images.shape[1:]), images.dtype)
-        # A copy of slices per picture beats one gather with indices per pixel, several times.
-        for place, (i, dy, dx, mirrored) in enumerate(
-            zip(index.tolist(), down.tolist(), right.tolist(), mirror.tolist(), strict=True)
-        ):
-            rows = slice(max(dy, 0), height + min(dy, 0))
-            columns = slice(max(dx, 0), width + min(dx, 0))
-            picture = images[i, rows, columns]
-            frame = result[place, ::, ::-1] if mirrored else result[place]
-            frame[max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)] = picture
+        pad_y, pad_x = min(self.crop, height), min(self.crop, width)
+        span = 2 * self.crop + 1
+        bounds = (span, span, 2 if self.flip else 1)
+        drawn = draws.several(seed, epoch, (draws.CROP_Y, draws.CROP_X, draws.FLIP), index, bounds)
+        down = np.clip(drawn[0] - self.crop + pad_y, 0, 2 * pad_y)
+        right = np.clip(drawn[1] - self.crop + pad_x, 0, 2 * pad_x)
+        shape = (len(index), height + 2 * pad_y, width + 2 * pad_x, channels)
+        padded = np.zeros(shape, images.dtype)
+        inside = np.s_[:, pad_y : pad_y + height, pad_x : pad_x + width]
+        padded[inside] = np.take(images, index, axis=0)
+        # Every place that a crop can have, as a view whose items are a crop's whole rows: one
+        # gather then copies rows, not pixels.
+        row = np.dtype((np.void, width * channels * images.itemsize))
+        places = (len(index), 2 * pad_y + 1, 2 * pad_x + 1, height)
+        picture, line, pixel, _ = padded.strides
+        crops: NDArray[Any] = np.ndarray(
+            places, row, padded.data, strides=(picture, line, pixel, line)
+        )
+        rows = crops[np.arange(len(index)), down, right].view(images.dtype)
+        result: NDArray[Any] = rows.reshape(len(index), height, width, channels)
+        mirrored = np.flatnonzero(drawn[2])
+        straight = result[mirrored]
+        # Channel by channel: backwards over pixels of a few bytes each, copying is slow.
+        for channel in range(channels):
+            result[mirrored, :, :, channel] = straight[:, :, ::-1, channel]
         return result
 
 

@@ -83,7 +83,7 @@ def test_every_task_runs_once_and_after_the_records_before(kernels, sizes, threa
 
 def test_stress_with_more_threads_than_processors(kernels):
     sizes = [1, 7, 64, 2, 1, 1, 33, 3] * 40
-    pool = Pool(6, watch_turns=20)  # sleeps nearly always: exercises waking
+    pool = Pool(6, watch_turns=20, yields=2)  # sleeps nearly always: exercises waking
     program, buffers = _chain(kernels, sizes, np.zeros(6, np.int64))
     with np.errstate(over="ignore"):
         expected = _expected(sizes)

@@ -10,13 +10,16 @@ system has put aside holds nobody up unless a task of its own is unfinished.
 Claims take a share of what is left (``remaining >> shift``, at least one), large first and small
 towards the end. A record with one task runs at once on the thread that opened it; nobody is told.
 
-Whoever has nothing to claim watches the ticket for a bounded number of turns, then sleeps on a
-condition variable. ``sleepers`` and the ticket are accessed in sequentially consistent order:
-either the sleeper sees the new ticket, or the opener sees the sleeper.
+Whoever has nothing to claim watches the ticket for a bounded number of turns, then looks at it a
+bounded number of times more, each time after yielding the processor to whoever else wants it, then
+sleeps on a condition variable. To be woken takes 50 microseconds and more on a virtual machine,
+as long as many a step's kernels; the yielding saves that while a batch is prepared. ``sleepers``
+and the ticket are accessed in sequentially consistent order: either the sleeper sees the new
+ticket, or the opener sees the sleeper.
 
 State (bytes): 0 ticket, 64 finished tasks of the record, 128 program, 136 number of records,
-144 turns to watch, 152 stop, 160 shift, 192 sleepers, 256 mutex, 384 condition; 512 in all.
-A record is {function, arguments, tasks, unused}, 8 bytes each.
+144 turns to watch, 152 stop, 160 shift, 168 times to yield, 192 sleepers, 256 mutex,
+384 condition; 512 in all. A record is {function, arguments, tasks, unused}, 8 bytes each.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from __future__ import annotations
 from stepgraph.backends.cpu.native.target import Target
 
 STATE_BYTES = 512
-TICKET, PROGRAM, RECORDS, TURNS, STOP, SHIFT, SLEEPERS = 0, 128, 136, 144, 152, 160, 192
+TICKET, PROGRAM, RECORDS, TURNS, STOP, SHIFT, YIELDS = 0, 128, 136, 144, 152, 160, 168
+SLEEPERS = 192
 MUTEX, CONDITION = 256, 384
 MAXIMUM = (1 << 24) - 2  # tasks of a record, records of a program
 EXPORTS = ("executor_participate", "executor_run", "executor_stop")
@@ -39,6 +43,12 @@ declare i32 @pthread_mutex_lock(ptr)
 declare i32 @pthread_mutex_unlock(ptr)
 declare i32 @pthread_cond_wait(ptr, ptr)
 declare i32 @pthread_cond_broadcast(ptr)
+declare i32 @sched_yield()
+
+define internal void @yield() nounwind {
+  %1 = call i32 @sched_yield()
+  ret void
+}
 
 ; Sleeps until the ticket is no longer %seen (or a stop, or for no reason at all).
 define internal void @sleep(ptr %state, i64 %seen) noinline nounwind {
@@ -80,6 +90,7 @@ none:
 
 # One thread never waits for another, so nothing is needed where there are no POSIX threads.
 _NO_SLEEP = """
+define internal void @yield() nounwind { ret void }
 define internal void @sleep(ptr %state, i64 %seen) nounwind { ret void }
 define internal void @wake(ptr %state) nounwind { ret void }
 """
@@ -143,13 +154,16 @@ entry:
   %shift.place = getelementptr i8, ptr %state, i64 160
   %turns = load i64, ptr %turns.place, align 8
   %shift = load i64, ptr %shift.place, align 8
+  %yields.place = getelementptr i8, ptr %state, i64 168
+  %yields = load i64, ptr %yields.place, align 8
   %caller = icmp ne i64 %leave, 0
   br label %look
 look:
   %ticket.now = load atomic i64, ptr %state acquire, align 8
   br label %judge
 judge:
-  %ticket = phi i64 [ %ticket.now, %look ], [ %ticket.other, %claim ], [ %ticket.new, %watch ]
+  %ticket = phi i64 [ %ticket.now, %look ], [ %ticket.other, %claim ],
+                    [ %ticket.new, %watch ], [ %ticket.later, %linger ]
   %remaining = and i64 %ticket, 16777215
   %nothing = icmp eq i64 %remaining, 0
   br i1 %nothing, label %idle, label %claim
@@ -211,7 +225,17 @@ watch:
 patience:
   %turn.after = add i64 %turn, 1
   %patient = icmp slt i64 %turn.after, %turns
-  br i1 %patient, label %watch, label %tired
+  br i1 %patient, label %watch, label %courtesy
+courtesy:
+  %yielded = phi i64 [ 0, %patience ], [ %yielded.after, %linger ]
+  %polite = icmp slt i64 %yielded, %yields
+  br i1 %polite, label %linger, label %tired
+linger:
+  call void @yield()
+  %yielded.after = add i64 %yielded, 1
+  %ticket.later = load atomic i64, ptr %state acquire, align 8
+  %changed.later = icmp ne i64 %ticket.later, %ticket
+  br i1 %changed.later, label %judge, label %courtesy
 tired:
   call void @sleep(ptr %state, i64 %ticket)
   br label %look

@@ -7,8 +7,9 @@ Which thread runs a task never decides a result: kernels compute from (arguments
 use the thread number only to find scratch memory.
 
 Cost: about a microsecond for the foreign call and less than half of one for each record that is
-shared. Workers watch for work for some tens of microseconds and then sleep, so an idle pool, or one
-whose processors are taken by other programs, burns nothing for long.
+shared. Workers watch for work for some tens of microseconds, yield to others for about a
+millisecond and then sleep, so an idle pool, or one whose processors are taken by other programs,
+burns nothing for long.
 
 On Windows a pool has one thread (there are no POSIX threads to sleep on); results are the same.
 """
@@ -35,10 +36,13 @@ from stepgraph.backends.cpu.native.target import host_target
 from stepgraph.errors import UnsupportedError, describe
 
 THREADS_VARIABLE = "STEPGRAPH_NUM_THREADS"
-# Turns a thread watches before it sleeps: 40 to 150 microseconds, by how long the processor's
+# Turns a thread watches before it yields: 40 to 150 microseconds, by how long the processor's
 # pause instruction takes. Longer than what Python needs between two steps, shorter than a
 # time slice that another program might have wanted.
 WATCH_TURNS = 3000
+# How often it then yields before it sleeps: about a millisecond where nobody else wants the
+# processor, what it takes to prepare a batch; where somebody does, he has it meanwhile.
+YIELDS = 3000
 
 
 def default_threads() -> int:
@@ -194,18 +198,25 @@ class Pool:
         threads: how many there are, the calling one included.
     """
 
-    def __init__(self, threads: int | None = None, *, watch_turns: int = WATCH_TURNS) -> None:
+    def __init__(
+        self,
+        threads: int | None = None,
+        *,
+        watch_turns: int = WATCH_TURNS,
+        yields: int = YIELDS,
+    ) -> None:
         """Makes a pool.
 
         Args:
             threads: how many; `default_threads` if not given. 1 on Windows.
-            watch_turns: how long a thread watches for work before it sleeps.
+            watch_turns: how long a thread watches for work before it yields.
+            yields: how often it yields before it sleeps.
         """
         wanted = threads if threads is not None else default_threads()
         if wanted < 1:
             raise ValueError(f"pool: {wanted} threads; at least 1 is needed")
         self.threads = 1 if sys.platform == "win32" else wanted
-        self._watch_turns = watch_turns
+        self._watch_turns, self._yields = watch_turns, yields
         self._lock = threading.Lock()
         self._state: npt.NDArray[np.int64] | None = None
         self._address = 0
@@ -228,6 +239,7 @@ class Pool:
         # No record, no tasks: what a run leaves behind.
         state[executor_ir.TICKET // 8] = 0xFFFFFF << 24
         state[executor_ir.TURNS // 8] = self._watch_turns
+        state[executor_ir.YIELDS // 8] = self._yields
         state[executor_ir.SHIFT // 8] = (2 * self.threads - 1).bit_length()
         _, participate, _, stop = _library()
         workers = [
