@@ -1,4 +1,6 @@
-"""Depthwise convolutions over panels: every channel with weights of its own.
+"""Depthwise convolutions over panels, window by window: large ones, and gradients of strided ones.
+
+Small windows have kernels that compute several outputs at once, in `depthwise_rows`.
 
 - ``forward``: one sum per window. With `flipped` weights it is the data gradient of a convolution
   of stride 1, read as a convolution of the gradient.
@@ -50,7 +52,7 @@ def build_depthwise(spec: DepthwiseSpec) -> Module:
     with module.kernel("depthwise", fields) as (f, args):
         _Emission(spec, f, args).run()
     if spec.kind == "weights":
-        _total(module, spec.kernel[0] * spec.kernel[1])
+        total_kernel(module, spec.kernel[0] * spec.kernel[1])
     return module
 
 
@@ -59,7 +61,20 @@ def _mask(f: Function, left: Value) -> Value:
     return numbers < f.splat(f.cast(left, i32), LANES)
 
 
-def _total(module: Module, taps: int) -> None:
+def load_weights(
+    f: Function, weights: Pointer, channels: Value, panel: Value, taps: int, flipped: bool
+) -> Pointer:
+    """A panel's weights [tap][16] on the stack; lanes past the last channel are zero."""
+    mask = _mask(f, channels - panel * LANES)
+    found: Pointer = f.stack(f32, taps * LANES)
+    for tap in range(taps):
+        value = (weights + (panel * LANES + tap * channels)).load(LANES)
+        to = taps - 1 - tap if flipped else tap
+        (found + to * LANES).store(f.select(mask, value, 0.0))
+    return found
+
+
+def total_kernel(module: Module, taps: int) -> None:
     """``total``: partial sums [part][panel][tap][16] to weights [tap][channel]; task: a panel."""
     fields = {"x": pointer(f32), "y": pointer(f32), "parts": i64, "panels": i64, "channels": i64}
     with module.kernel("total", fields) as (f, a):
@@ -91,7 +106,8 @@ class _Emission:
         if self.spec.kind == "weights":
             self._weights()
             return
-        self._load_weights(walker.plane // a.images)
+        panel = walker.plane // a.images
+        self.weights = load_weights(f, a.k, a.channels, panel, self.taps, self.spec.flipped)
         if self.spec.kind == "forward":
             self.source, self.target = a.x + source, a.y + pooled
             walker.forward(self._forward)
@@ -102,16 +118,6 @@ class _Emission:
         with f.loop(first * a.w, least(f, first + a.block, a.h) * a.w) as pixel:
             (self.target + pixel * LANES).store(zero)
         walker.backward(self._scatter)
-
-    def _load_weights(self, panel: Value) -> None:
-        """A panel's weights on the stack; lanes past the last channel are zero."""
-        f, a = self.f, self.args
-        mask = _mask(f, a.channels - panel * LANES)
-        self.weights: Pointer = f.stack(f32, self.taps * LANES)
-        for tap in range(self.taps):
-            value = (a.k + (panel * LANES + tap * a.channels)).load(LANES)
-            to = self.taps - 1 - tap if self.spec.flipped else tap
-            (self.weights + to * LANES).store(f.select(mask, value, 0.0))
 
     def _weight(self, tap: Value | int) -> Value:
         return (self.weights + tap * LANES).load(LANES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stepgraph.backends.cpu.kernels.depthwise import DepthwiseSpec, build_depthwise
+from stepgraph.backends.cpu.kernels.depthwise_rows import RowsSpec, build_rows, fits_rows
 from stepgraph.backends.cpu.layout_choice import Layouts
 from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, panels_of
 from stepgraph.backends.cpu.lower import Lowering
@@ -17,7 +18,10 @@ from stepgraph.graph.tensor import Tensor
 from stepgraph.graph.windows import Window
 
 # Windows that one task looks at, and that one partial sum of a weight gradient is made of.
-WINDOWS, SUMMED = 512, 4096
+WINDOWS, SUMMED = 1024, 4096
+# The most outputs of a row that are summed together, and of a weight gradient, by what a vector
+# register holds: as many as leave room for what they are made of.
+OUTPUTS = {16: (8, 4), 8: (4, 2), 4: (4, 2)}
 
 
 def _tensors(op: Operation) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,46 +79,92 @@ def _lower(ctx: Lowering, op: Operation) -> bool:
     if flipped:
         sizes = {"h": rows, "w": columns, "oh": height, "ow": width}
         top, left = window.extent[0] - 1 - top, window.extent[1] - 1 - left
-    spec = DepthwiseSpec(kind, window.kernel, window.dilations, flipped)
     arguments: dict[str, Any] = {**sizes, "top": top, "left": left, "images": n}
-    arguments |= {"sh": window.strides[0], "sw": window.strides[1], "channels": channels}
+    arguments["channels"] = channels
     if kind == "weights":
-        return _weights(ctx, op, spec, arguments)
-    block = max(1, WINDOWS // sizes["ow"])
-    high = sizes["oh"]
+        return _weights(ctx, op, window, arguments)
+    x, w = ctx.value(op.inputs[0], PANELS), ctx.value(weights, ROWS)
+    y = ctx.output(op.output, PANELS)
+    arguments |= {"x": At(x), "k": At(w), "y": At(y)}
+    if kind == "forward" and fits_rows(window.kernel):
+        block = max(1, WINDOWS // sizes["ow"])
+        blocks = -(-n * sizes["oh"] // block)
+        strides = (1, 1) if flipped else window.strides
+        outputs = _outputs(sizes["ow"])[0]
+        rows_spec = RowsSpec(kind, window.kernel, strides, window.dilations, outputs, flipped)
+        arguments |= {"block": block, "blocks": blocks}
+        _add(ctx, op, _rows_source(rows_spec), [x, w], y, arguments, panels_of(channels) * blocks)
+        return True
+    block, high = max(1, WINDOWS // sizes["ow"]), sizes["oh"]
     if kind == "scatter":
         # Neighbouring blocks both look at the windows between them.
         block, high = max(1, WINDOWS // width, 4 * window.extent[0]), height
     blocks = -(-high // block)
-    x = ctx.value(op.inputs[0], PANELS)
-    w = ctx.value(weights, ROWS)
-    y = ctx.output(op.output, PANELS)
-    arguments |= {"x": At(x), "k": At(w), "y": At(y), "block": block, "blocks": blocks}
-    _add(ctx, op, spec, [x, w], y, arguments, panels_of(channels) * n * blocks)
+    spec = DepthwiseSpec(kind, window.kernel, window.dilations, flipped)
+    arguments |= {"block": block, "blocks": blocks}
+    arguments |= {"sh": window.strides[0], "sw": window.strides[1]}
+    _add(ctx, op, _source(spec), [x, w], y, arguments, panels_of(channels) * n * blocks)
     return True
 
 
-def _weights(ctx: Lowering, op: Operation, spec: DepthwiseSpec, arguments: dict[str, Any]) -> bool:
-    source, _, pooled = _tensors(op)
-    panels, taps = panels_of(arguments["channels"]), spec.kernel[0] * spec.kernel[1]
+def _outputs(width: int) -> tuple[int, int]:
+    """How many outputs are computed together on maps of a width; see `OUTPUTS`."""
+    most, most_of_weights = OUTPUTS[_lanes()]
+    # Half a block left empty costs as much as a block of half the size saves.
+    while most > 1 and most >= 2 * width:
+        most //= 2
+    return most, min(most, most_of_weights)
+
+
+def _lanes() -> int:
+    from stepgraph.backends.cpu.native.target import host_target
+
+    return min(host_target().lanes, LANES)
+
+
+def _together(taps: int) -> bool:
+    """Whether the sums of all taps take at most half of the vector registers."""
+    from stepgraph.backends.cpu.native.target import host_target
+
+    return taps * LANES // _lanes() <= host_target().vector_registers // 2
+
+
+def _source(spec: DepthwiseSpec) -> KernelSource:
+    return KernelSource(("depthwise", spec), lambda: build_depthwise(spec))
+
+
+def _rows_source(spec: RowsSpec) -> KernelSource:
+    return KernelSource(("depthwise_rows", spec), lambda: build_rows(spec))
+
+
+def _weights(ctx: Lowering, op: Operation, window: Window, arguments: dict[str, Any]) -> bool:
+    source_tensor, _, pooled = _tensors(op)
+    panels, taps = panels_of(arguments["channels"]), window.kernel[0] * window.kernel[1]
     rows = arguments["images"] * arguments["oh"]
     block = max(1, SUMMED // arguments["ow"])
     parts = -(-rows // block)
-    x, g = ctx.value(source, PANELS), ctx.value(pooled, PANELS)
+    x, g = ctx.value(source_tensor, PANELS), ctx.value(pooled, PANELS)
     partial = ctx.scratch((parts, panels, taps, LANES), float32, f"{op.name}/partial")
     arguments |= {"x": At(x), "k": At(g), "y": At(partial), "block": block, "blocks": parts}
-    _add(ctx, op, spec, [x, g], partial, arguments, panels * parts)
+    if fits_rows(window.kernel):
+        outputs = _outputs(arguments["ow"])[1]
+        sizes = (window.kernel, window.strides, window.dilations, outputs)
+        source = _rows_source(RowsSpec("weights", *sizes, together=_together(taps)))
+    else:
+        source = _source(DepthwiseSpec("weights", window.kernel, window.dilations))
+        arguments |= {"sh": window.strides[0], "sw": window.strides[1]}
+    _add(ctx, op, source, [x, g], partial, arguments, panels * parts)
     target = ctx.output(op.output, ROWS)
     totals = {"x": At(partial), "y": At(target), "parts": parts, "panels": panels}
     totals["channels"] = arguments["channels"]
-    _add(ctx, op, spec, [partial], target, totals, panels, "total")
+    _add(ctx, op, source, [partial], target, totals, panels, "total")
     return True
 
 
 def _add(
     ctx: Lowering,
     op: Operation,
-    spec: DepthwiseSpec,
+    source: KernelSource,
     reads: list[Buffer],
     target: Buffer,
     arguments: dict[str, Any],
@@ -126,7 +176,7 @@ def _add(
             name=op.type if kernel == "depthwise" else f"{op.type}: total",
             reads=reads,
             writes=[target],
-            source=KernelSource(("depthwise", spec), lambda: build_depthwise(spec)),
+            source=source,
             kernel=kernel,
             arguments=arguments,
             tasks=tasks,
