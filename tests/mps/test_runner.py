@@ -12,15 +12,18 @@ from stepgraph.backends.executable import ExecutionDescriptor
 from stepgraph.backends.mps.compiled import IN_FLIGHT
 from stepgraph.backends.mps.device import use
 from stepgraph.errors import DeviceError, ShapeError
-from tests.mps.fake import FakeBridge
+from tests.mps.double import Double
 
 
 @pytest.fixture
-def bridge():
-    bridge = FakeBridge()
-    with use(bridge):
-        yield bridge
-        bridge.gate.set()
+def double():
+    double = Double((18, 1))
+    with use(double):
+        yield double
+    double.raise_failures()
+
+
+RUN = "runAsyncWithMTLCommandQueue:inputsArray:resultsArray:executionDescriptor:"
 
 
 def counter(start=0.0):
@@ -32,7 +35,7 @@ def counter(start=0.0):
     return graph, step, count, after, graph.assign(count, after)
 
 
-def test_feeds_and_targets_are_matched_by_identity(bridge):
+def test_feeds_and_targets_are_matched_by_identity(double):
     graph = sg.Graph()
     a, b = graph.placeholder((2, 3), name="a"), graph.placeholder((3,), name="b")
     run = graph.compile([a, b], [a - b, b / a, a - b], device="mps")
@@ -46,31 +49,31 @@ def test_feeds_and_targets_are_matched_by_identity(bridge):
         np.testing.assert_array_equal(third, x - y)
 
 
-def test_what_needs_no_gpu_is_handed_back_without_it(bridge):
+def test_what_needs_no_gpu_is_handed_back_without_it(double):
     graph = sg.Graph()
     a = graph.placeholder((2,), name="a")
     nothing = graph.placeholder((0, 2), name="nothing")
     run = graph.compile([a, nothing], [a, graph.constant([1, 2]), nothing + a], device="mps")
-    sent = bridge.sent
+    sent = double.sent.total()
     value = np.array([3, 4], "float32")
     first, second, third = run.run({a: value, nothing: np.zeros((0, 2), "float32")})
     value[:] = 0
     assert first.tolist() == [3, 4]
     assert second.tolist() == [1, 2]
     assert third.shape == (0, 2)
-    assert bridge.sent == sent
+    assert double.sent.total() == sent
 
 
-def test_a_step_is_one_message(bridge):
+def test_a_step_is_one_message(double):
     graph, step, _, after, assign = counter()
     run = graph.compile([step], [after], [assign], device="mps")
     run.run({step: 1.0})
-    sent = bridge.sent
+    sent = double.sent.total()
     run.run({step: 1.0})
-    assert bridge.sent == sent + 1
+    assert double.sent.total() == sent + 1
 
 
-def test_executables_of_a_graph_share_its_variables(bridge):
+def test_executables_of_a_graph_share_its_variables(double):
     graph, step, count, after, assign = counter(5.0)
     train = graph.compile([step], [after], [assign], device="mps")
     read = graph.compile([], [count * 2.0], device="mps")
@@ -79,7 +82,7 @@ def test_executables_of_a_graph_share_its_variables(bridge):
     assert float(graph.get_value(count, device="mps")) == 7.0
 
 
-def test_values_are_written_with_the_next_run_and_read_after_the_last(bridge):
+def test_values_are_written_with_the_next_run_and_read_after_the_last(double):
     graph, step, count, after, assign = counter()
     other = graph.variable(np.arange(3, dtype="float32"), name="other")
     graph.set_value(count, 10.0, device="mps")  # before anything is built
@@ -98,18 +101,9 @@ def test_values_are_written_with_the_next_run_and_read_after_the_last(bridge):
         graph.set_value(other, [1, 2], device="mps")
 
 
-def test_swapped_variables(bridge):
-    graph = sg.Graph()
-    a, b = graph.variable(1.0, name="a"), graph.variable(2.0, name="b")
-    swap = [graph.assign(a, b), graph.assign(b, a)]
-    graph.run(operations=swap, device="mps")
-    assert [float(graph.get_value(v, device="mps")) for v in (a, b)] == [2.0, 1.0]
-
-
-def test_runs_overlap_and_finish_in_order(bridge):
+def test_runs_overlap_and_finish_in_order(double):
     graph, step, count, after, assign = counter()
     run = graph.compile([step], [after], [assign], device="mps")
-    bridge.gate.clear()
     told: list[float] = []
     threads = set()
 
@@ -118,20 +112,20 @@ def test_runs_overlap_and_finish_in_order(bridge):
         threads.add(threading.current_thread())
         told.append(float(results[0]))
 
-    futures = []
+    futures, late = [], []
     feed = np.zeros((), "float32")
-    for i in range(IN_FLIGHT):
-        feed[...] = i + 1
-        futures.append(run.run_async({step: feed}, ExecutionDescriptor(handler)))
-    assert bridge.under_way == IN_FLIGHT
-    assert not any(f.done() for f in futures)
-    # One more has to wait for room, elsewhere than in this thread.
-    late = []
-    thread = threading.Thread(target=lambda: late.append(run.run_async({step: 10.0})))
-    thread.start()
-    thread.join(0.05)
-    assert thread.is_alive()
-    bridge.gate.set()
+    with double.held():
+        for i in range(IN_FLIGHT):
+            feed[...] = i + 1
+            futures.append(run.run_async({step: feed}, ExecutionDescriptor(handler)))
+        assert double.sent[RUN] == IN_FLIGHT
+        assert not any(f.done() for f in futures)
+        # One more has to wait for room, elsewhere than in this thread.
+        thread = threading.Thread(target=lambda: late.append(run.run_async({step: 10.0})))
+        thread.start()
+        thread.join(0.05)
+        assert thread.is_alive()
+        assert double.sent[RUN] == IN_FLIGHT
     thread.join()
     assert [float(f.result()[0]) for f in (*futures, *late)] == [1.0, 3.0, 6.0, 16.0]
     assert told == [1.0, 3.0, 6.0]
@@ -139,7 +133,7 @@ def test_runs_overlap_and_finish_in_order(bridge):
     assert float(graph.get_value(count, device="mps")) == 16.0
 
 
-def test_a_handler_may_run_the_graph_again(bridge):
+def test_a_handler_may_run_the_graph_again(double):
     graph, step, _, after, assign = counter()
     run = graph.compile([step], [after], [assign], device="mps")
     seen = []
@@ -155,14 +149,14 @@ def test_a_handler_may_run_the_graph_again(bridge):
     assert seen[-1] == 4 * IN_FLIGHT
 
 
-def test_an_error_of_the_gpu_is_an_exception(bridge):
+def test_an_error_of_the_gpu_is_an_exception(double):
     graph, step, _, after, assign = counter()
     run = graph.compile([step], [after], [assign], device="mps")
-    bridge.fail_next = "out of memory"
+    double.device_errors.append("out of memory")
     with pytest.raises(DeviceError, match="out of memory"):
         run.run({step: 1.0})
     assert float(run.run({step: 1.0})[0]) == 1.0
-    bridge.fail_next = "not in the background"
+    double.device_errors.append("not in the background")
     errors = []
     descriptor = ExecutionDescriptor(lambda results, error: errors.append(error))
     future = run.run_async({step: 1.0}, descriptor)
@@ -174,32 +168,35 @@ def test_an_error_of_the_gpu_is_an_exception(bridge):
     assert float(run.run({step: 0.0})[0]) == 1.0 + 2 * IN_FLIGHT
 
 
-def test_a_failed_write_is_told_with_the_next_run(bridge):
+def test_a_failed_write_is_told_with_the_next_run(double):
     graph, step, count, after, assign = counter()
     run = graph.compile([step], [after], [assign], device="mps")
     run.run({step: 1.0})
     graph.set_value(count, 5.0, device="mps")
-    bridge.fail_next = "lost"
+    double.device_errors.append("lost")
     run.run({step: 1.0})
     with pytest.raises(DeviceError, match="lost"):
         run.run({step: 1.0})
 
 
 def test_nothing_is_kept_once_the_device_is_given_up():
-    bridge = FakeBridge()
-    with use(bridge) as session:
-        graph, step, _, after, assign = counter()
+    double = Double()
+    with use(double) as session:
+        graph, step, count, after, assign = counter()
         run = graph.compile([step], [after], [assign], device="mps")
         run.run({step: 1.0})
-        state = graph.states["mps"][0]
+        graph.set_value(count, 3.0, device="mps")
+        run.run({step: 1.0})
+        graph.get_value(count, device="mps")
         for runner in run._runners.values():
             runner.close()
-        state.close()
-        assert session.version == (18, 1)
-    assert not bridge.alive
+        graph.states["mps"][0].close()
+        assert session.version == (26, 0)
+    assert not double.owned()
+    assert not double.alive()
 
 
-def test_profile_describe_and_plan(bridge):
+def test_profile_describe_and_plan(double):
     graph, step, _, after, assign = counter()
     run = graph.compile([step], [after], [assign], device="mps")
     assert [t.name for t in run.profile({step: 1.0})] == ["run"]

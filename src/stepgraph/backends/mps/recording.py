@@ -179,11 +179,13 @@ class Recorder:
         """Remembers what arrays hold that are asked for later."""
         if message.selector.startswith("compileWithDevice:"):
             _, feeds, targets, *_ = message.arguments
-            assert isinstance(feeds, Dictionary) and isinstance(targets, List)
+            assert isinstance(feeds, Dictionary)
+            assert isinstance(targets, List)
             assert message.result is not None
             self._arrays[message.result] = [[k for k, _ in feeds.pairs], list(targets.items)]
         elif message.selector in ("feedTensors", "targetTensors"):
-            assert message.receiver is not None and message.result is not None
+            assert message.receiver is not None
+            assert message.result is not None
             feeds_and_targets = self._arrays[message.receiver]
             which = message.selector == "targetTensors"
             self._arrays[message.result] = feeds_and_targets[which]
