@@ -37,8 +37,6 @@ class MPSGraphPaddingStyle(IntEnum):
     """How the padding of a window is said; only Explicit is used, see quirks."""
 
     Explicit = 0
-    TF_VALID = 1
-    TF_SAME = 2
 
 
 class MPSGraphPaddingMode(IntEnum):
@@ -48,16 +46,6 @@ class MPSGraphPaddingMode(IntEnum):
     Reflect = 1
     Symmetric = 2
     ClampToEdge = 3
-    Zero = 4
-
-
-class MPSGraphPoolingReturnIndicesMode(IntEnum):
-    """How pooling counts the places of maxima."""
-
-    GlobalFlatten1D = 1
-    GlobalFlatten2D = 2
-    GlobalFlatten3D = 3
-    GlobalFlatten4D = 4
 
 
 class MPSGraphScatterMode(IntEnum):
@@ -72,35 +60,10 @@ class MPSGraphScatterMode(IntEnum):
     Set = 6
 
 
-class MPSGraphResizeMode(IntEnum):
-    """How resizing reads between elements."""
-
-    Nearest = 0
-    Bilinear = 1
-
-
-class MPSGraphResizeNearestRoundingMode(IntEnum):
-    """Which element is the nearest."""
-
-    RoundPreferCeil = 0
-    RoundPreferFloor = 1
-    Ceil = 2
-    Floor = 3
-    RoundToEven = 4
-    RoundToOdd = 5
-
-
 class MPSGraphOptimization(IntEnum):
-    """Level0 stays on the GPU; Level1 may place work elsewhere."""
+    """Level0 stays on the GPU; the default may place work elsewhere."""
 
     Level0 = 0
-    Level1 = 1
-
-
-class MPSGraphOptions(IntEnum):
-    """When results are synchronised with the host."""
-
-    SynchronizeResults = 1
 
 
 class MTLResourceOptions(IntEnum):
@@ -145,8 +108,6 @@ def data_type(dtype: DType) -> MPSDataType:
 
 # Enums whose constants do not begin with the enum's name.
 _PREFIXES: dict[type[IntEnum], str] = {
-    MPSGraphPoolingReturnIndicesMode: "MPSGraphPoolingReturnIndices",
-    MPSGraphResizeMode: "MPSGraphResize",
     MTLResourceOptions: "MTLResource",
 }
 
@@ -155,8 +116,8 @@ def constant_name(member: IntEnum) -> str:
     """The SDK's name of a constant.
 
     Example:
-        >>> constant_name(MPSGraphPaddingStyle.TF_SAME), constant_name(MPSGraphResizeMode.Bilinear)
-        ('MPSGraphPaddingStyleTF_SAME', 'MPSGraphResizeBilinear')
+        >>> constant_name(MPSDataType.Float32), constant_name(MTLResourceOptions.StorageModeShared)
+        ('MPSDataTypeFloat32', 'MTLResourceStorageModeShared')
     """
     kind = type(member)
     return _PREFIXES.get(kind, kind.__name__) + member.name

@@ -281,7 +281,7 @@ class Emitter:
         return self.send(
             "padTensor:withPaddingMode:leftPadding:rightPadding:constantValue:name:",
             x,
-            int(MPSGraphPaddingMode.Constant),
+            MPSGraphPaddingMode.Constant,
             numbers(before),
             numbers(after),
             float(exact),

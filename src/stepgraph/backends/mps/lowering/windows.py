@@ -13,12 +13,12 @@ from stepgraph.backends.mps.lowering.emitter import Emitter, Sizes
 from stepgraph.backends.mps.messages import Handle
 from stepgraph.graph.windows import NO_PADS, Pads, Window, hwio_sizes, nhwc_sizes
 
-_EXPLICIT = int(MPSGraphPaddingStyle.Explicit)
+_EXPLICIT = MPSGraphPaddingStyle.Explicit
 
 
 def layout(name: str) -> int:
     """A layout's constant."""
-    return int(MPSGraphTensorNamedDataLayout[name])
+    return MPSGraphTensorNamedDataLayout[name]
 
 
 def picture(shape: Sizes, data_layout: str) -> tuple[int, int]:
