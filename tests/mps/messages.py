@@ -26,6 +26,14 @@ RUN = "runWithMTLCommandQueue:inputsArray:resultsArray:executionDescriptor:"
 RUN_ASYNC = "runAsyncWithMTLCommandQueue:inputsArray:resultsArray:executionDescriptor:"
 
 
+_random = np.random.default_rng(7)
+
+
+def normal(*shape: int) -> np.ndarray:
+    """Normally distributed float32."""
+    return _random.standard_normal(shape).astype(np.float32)
+
+
 def data_type(array_or_name: Any) -> int:
     name = array_or_name if isinstance(array_or_name, str) else np.asarray(array_or_name).dtype.name
     return sdk.value("MPSDataType" + TYPES[name])
@@ -189,4 +197,4 @@ def session(**settings: Any) -> Iterator[Session]:
 
 
 __all__ = ["COMPILE", "RUN", "RUN_ASYNC", "Block", "Data", "Dictionary", "List", "Number"]
-__all__ += ["Session", "data_type", "numbers", "session"]
+__all__ += ["Session", "data_type", "normal", "numbers", "session"]

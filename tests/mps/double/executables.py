@@ -50,6 +50,9 @@ def compile_graph(
         need(t.scope is state.top, f"{t} was made in a block and is unusable outside of it")
     for t in targets:
         need(t.shape != (), f"target {t} has rank 0: reshape it to [1]")
+        need(
+            not getattr(t, "unsettled", False), f"target {t} has no stated shape: reshape it first"
+        )
     need(len({t.serial for t in targets}) == len(targets), "a target stands twice")
     for tensor, kind in feeds:
         need(tensor.graph is graph, f"feed {tensor} is another graph's")

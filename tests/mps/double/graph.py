@@ -155,6 +155,8 @@ class Builder:
         """A new operation whose outputs have the given shapes and data types."""
         for t in inputs:
             self.take(t)
+            if getattr(t, "unsettled", False) and not state.get("settles"):
+                raise self.refuse(f"{t} has a shape that nothing states: reshape it first")
         where = self.selector + (f" ({self.name})" if self.name else "")
         home = scope or self.state.scope
         op = Object(
