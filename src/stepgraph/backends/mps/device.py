@@ -56,6 +56,10 @@ class MpsDevice:
         """One line for people."""
         return self.session().summary()
 
+    def supports(self, definition: OpDefinition) -> bool:
+        """Whether an op is said to MPSGraph as it is."""
+        return supports(definition)
+
     def new_state(self, variables: Mapping[str, Variable], variant: str) -> MpsState:
         """Fresh values."""
         if variant:
