@@ -14,7 +14,7 @@ from stepgraph.backends.mps.lowering.emitter import (
     lowering,
 )
 from stepgraph.backends.mps.lowering.table import Lowering, since
-from stepgraph.graph.dtypes import float32, int32
+from stepgraph.graph.dtypes import DTYPES, float32, int32
 from stepgraph.graph.operation import Operation
 
 
@@ -67,6 +67,10 @@ def _arg(stem: str) -> Rule:
 
 def _cumulative_sum(e: Emitter, operation: Operation, x: Value) -> Value:
     axis, shape = operation.attributes["axis"], x.shape
+    dtype = x.dtype
+    if dtype.kind == "uint":
+        # Sums wrap around alike with a sign and without.
+        x = e.reinterpret(x, DTYPES[f"int{8 * dtype.size}"])
     if x.rank > 4:
         # The axis must be one of the last four.
         x = e.reshape(x, (count(shape[:axis]), shape[axis], count(shape[axis + 1 :])))
@@ -80,7 +84,7 @@ def _cumulative_sum(e: Emitter, operation: Operation, x: Value) -> Value:
         shape=x.shape,
         dtype=x.dtype,
     )
-    return e.reshape(made, shape)
+    return e.reinterpret(e.reshape(made, shape), dtype)
 
 
 LOWERINGS: dict[str, Lowering] = {
