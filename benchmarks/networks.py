@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-
-from stepgraph import utils
-from stepgraph.applications import APPLICATIONS
 from stepgraph.datasets import Batch, Batches, load
 from stepgraph.models import Model
+from stepgraph.rivals.speed import build
 
-
-def build(name: str, seed: int, **options) -> Model:
-    """A network without dropout, whose masks no other framework draws."""
-    builder = APPLICATIONS[name].builder
-    if "dropout" in inspect.signature(builder).parameters:
-        options = {"dropout": 0.0, **options}
-    utils.set_random_seed(seed)
-    return builder(**options)
+__all__ = ["batches", "build"]
 
 
 def batches(model: Model, size: int, count: int, seed: int) -> list[Batch]:

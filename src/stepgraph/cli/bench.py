@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
+from click.core import ParameterSource
 
-from stepgraph.cli import output
-from stepgraph.cli.options import POSITIVE, NamedOption, json_option, model_names, name_value
+from stepgraph.cli import bench_against, output
+from stepgraph.cli.options import (
+    POSITIVE,
+    NamedOption,
+    Rate,
+    json_option,
+    model_names,
+    name_value,
+    threads_option,
+)
 from stepgraph.runs.defaults import JOB
 from stepgraph.runs.learner import build_model, canonical_model
 
@@ -24,12 +33,12 @@ if TYPE_CHECKING:
 @click.command("bench")
 @click.option(
     "--model",
+    "models",
     cls=NamedOption,
     names=model_names,
     metavar="NAME",
-    default=JOB["model"],
-    show_default=True,
-    help="Network whose training step is timed.",
+    multiple=True,
+    help=f"Network to time; may be repeated.  [default: {JOB['model']}; all with --against]",
 )
 @click.option(
     "--model-option",
@@ -39,19 +48,45 @@ if TYPE_CHECKING:
     callback=name_value,
     help="Further argument of the network's builder. May be repeated.",
 )
-@click.option("--batch-size", type=POSITIVE, default=64, show_default=True)
+@click.option(
+    "--batch-size",
+    "batches",
+    type=POSITIVE,
+    multiple=True,
+    help="May be repeated.  [default: 64; 8, 64 and 256 with --against]",
+)
 @click.option("--image-size", type=POSITIVE, default=JOB["image_size"], show_default=True)
 @click.option("--channels", type=POSITIVE, default=JOB["channels"], show_default=True)
 @click.option("--optimizer", default="sgd", show_default=True, help="Any optimizer of the library.")
 @click.option("--steps", type=POSITIVE, default=20, show_default=True, help="Steps that count.")
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--threads", type=POSITIVE, help="Threads of the device.")
+@threads_option
 @click.option("--profile", is_flag=True, help="Print where a step's time goes.")
+@click.option(
+    "--against",
+    metavar="LIBRARY",
+    help='Print the speed table beside another library that is installed: "torch".',
+)
+@click.option(
+    "--seconds",
+    type=Rate(zero=True),
+    default=10.0,
+    show_default=True,
+    help="Time for each row of that table.",
+)
+@click.option(
+    "--compile/--no-compile",
+    "compiled",
+    default=None,
+    help="With --against torch: time torch.compile too.  [default: where there is a C++ compiler]",
+)
 @json_option
+@click.pass_context
 def command(
-    model: str,
+    ctx: click.Context,
+    models: tuple[str, ...],
     model_options: dict[str, object],
-    batch_size: int,
+    batches: tuple[int, ...],
     image_size: int,
     channels: int,
     optimizer: str,
@@ -59,6 +94,9 @@ def command(
     device: str,
     threads: int | None,
     profile: bool,
+    against: str | None,
+    seconds: float,
+    compiled: bool | None,
     as_json: bool,
 ) -> None:
     """Time a network's training step on random pictures.
@@ -66,20 +104,51 @@ def command(
     Prints the least and the median time of a step, pictures a second, how long compiling took
     and the memory planned. With --profile also what each fused operation costs, how many
     floating-point operations a second it does, and what share of this machine's peak that is.
+
+    With --against torch every network takes turns with PyTorch's ways to do the same step, plain
+    gradient descent, on the networks' own shapes: medians in milliseconds, and how many times as
+    long PyTorch's fastest way takes.
     """
+    names = [canonical_model(name) for name in models]
+    if against is not None:
+        for option in ("model_options", "image_size", "channels", "optimizer", "steps", "profile"):
+            if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
+                flag = option.removesuffix("s") if option == "model_options" else option
+                raise click.UsageError(f"--{flag.replace('_', '-')} says nothing with --against.")
+        if device != "cpu":
+            raise click.UsageError("--against measures the device cpu.")
+        bench_against.table(against, names, batches, threads, seconds, compiled, as_json)
+        return
     shape = [image_size, image_size, channels]
-    name = canonical_model(model)
-    made = build_model(name, shape, 10, model_options)
+    for name in names or [canonical_model(JOB["model"])]:
+        for batch_size in batches or [64]:
+            made = build_model(name, shape, 10, model_options)
+            _bench(made, name, batch_size, optimizer, steps, device, threads, profile, as_json)
+
+
+def _bench(
+    made: Model,
+    name: str,
+    batch_size: int,
+    optimizer: str,
+    steps: int,
+    device: str,
+    threads: int | None,
+    profile: bool,
+    as_json: bool,
+) -> None:
+    """Times one network with one batch size."""
+    options: dict[str, Any] = {"threads": threads} if threads else {}
     start = time.perf_counter()
     made.compile(
         optimizer=optimizer,
         loss="sparse_categorical_crossentropy",
         device=device,
         nonfinite="ignore",
-        **({"threads": threads} if threads else {}),
+        **options,
     )
     rng = np.random.default_rng(0)
-    x = rng.random((batch_size, *shape), dtype=np.float32)
+    x = rng.random((batch_size, *made.input_shape[1:]), dtype=np.float32)
     y = rng.integers(0, 10, batch_size)
     made.train_on_batch(x, y)
     first = time.perf_counter() - start
@@ -93,7 +162,7 @@ def command(
         "median_milliseconds": statistics.median(times) * 1e3,
         "images_per_second": batch_size / statistics.median(times),
         "planned_megabytes": _planned(made) / 1e6,
-        "peak_process_megabytes": _peak_memory() / 1e6,
+        "peak_process_megabytes": peak_memory() / 1e6,
     }
     costs = _profile(made, x, y, device, threads) if profile else []
     if as_json:
@@ -124,7 +193,7 @@ def _planned(model: Model) -> int:
     return model.runtime.step("train", (False,)).executable.planned_bytes()
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Bytes of memory the process has held at most."""
     if sys.platform == "win32":
         return 0
