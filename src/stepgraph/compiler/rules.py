@@ -13,8 +13,9 @@ from stepgraph.graph.graph import Graph
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.tensor import Tensor
 
-# (graph to build in, operation with one output, its inputs there) to an equal tensor, or None.
-Rule: TypeAlias = Callable[[Graph, Operation, Sequence[Tensor]], Tensor | None]
+# (graph to build in, operation, its inputs there) to an equal tensor, or None; to a tuple of them
+# for an operation with several outputs.
+Rule: TypeAlias = Callable[[Graph, Operation, Sequence[Tensor]], Tensor | tuple[Tensor, ...] | None]
 Rules: TypeAlias = Mapping[str, Sequence[Rule]]
 
 
@@ -36,9 +37,11 @@ def apply_rules(program: Program, rules: Rules) -> Program:
             for rule in rules.get(operation.type, ()):
                 found = rule(graph, operation, inputs)
                 if found is not None:
-                    assert found.spec == operation.output.spec, f"{rule} changed the shape or dtype"
+                    made = (found,) if isinstance(found, Tensor) else found
+                    same = [t.spec for t in made] == [t.spec for t in operation.outputs]
+                    assert same, f"{rule} changed the shape or dtype"
                     changed = True
-                    return (found,)
+                    return made
             return None
 
         program = Rewriter(program).run(_visitor(simpler, rules))

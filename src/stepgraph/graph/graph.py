@@ -11,6 +11,7 @@ from stepgraph.graph.definition import Array
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.ops.activation import ActivationOps
 from stepgraph.graph.ops.arithmetic import ArithmeticOps
+from stepgraph.graph.ops.attention import AttentionOps
 from stepgraph.graph.ops.broadcasting import BroadcastingOps
 from stepgraph.graph.ops.control_flow import ControlFlowOps
 from stepgraph.graph.ops.convolution import ConvolutionOps
@@ -51,6 +52,7 @@ _state_hook: Callable[..., Any] | None = None
 class Graph(
     ActivationOps,
     ArithmeticOps,
+    AttentionOps,
     BroadcastingOps,
     ControlFlowOps,
     ConvolutionOps,

@@ -179,9 +179,16 @@ class MultiHeadAttention(Layer):
         """Query, value, key and perhaps a mask to the attended values."""
         query, value, key = inputs[:3]
         steps, others = query.shape[1], key.shape[1]
-        q = self._heads(graph, self.query_dense.call(graph, query), self.key_dim)
-        k = self._heads(graph, self.key_dense.call(graph, key), self.key_dim)
-        v = self._heads(graph, self.value_dense.call(graph, value), self.value_dim)
+        q = self.query_dense.call(graph, query)
+        k = self.key_dense.call(graph, key)
+        v = self.value_dense.call(graph, value)
+        hides = use_causal_mask or len(inputs) > 3 or (training and self.dropout)
+        if not hides and not return_attention_scores:
+            # One operation, for which devices have kernels that keep the weights to themselves.
+            y = graph.multi_head_attention(q, k, v, self.num_heads)
+            return self.output_dense.call(graph, y)
+        q, k = (self._heads(graph, x, self.key_dim) for x in (q, k))
+        v = self._heads(graph, v, self.value_dim)
         q = q * (1.0 / math.sqrt(self.key_dim))
         scores = graph.matrix_multiplication(q, k, transpose_secondary=True)
         if use_causal_mask:

@@ -26,6 +26,7 @@ from stepgraph.backends.cpu.plan import (
 from stepgraph.backends.cpu.registry import LOWERINGS
 from stepgraph.backends.cpu.rewrites import normal_forms
 from stepgraph.backends.cpu.state import CpuState
+from stepgraph.backends.cpu.variable_shapes import settle_shapes
 from stepgraph.compiler.pipeline import PASSES, Pass, compile_program
 from stepgraph.compiler.program import Program
 from stepgraph.errors import GraphError, describe, nearest
@@ -40,7 +41,9 @@ assert _lowerings.FAMILIES  # importing them fills the table
 # The passes on the program, in order: this engine's rules come first.
 ALL_PASSES: dict[str, Pass] = {"normal_forms": normal_forms, **PASSES}
 # What this engine does after them; each can be switched off by name, as the passes can.
-OWN_PASSES = ("fuse", "layout", "in_place", "fold_updates", "share_memory", "winograd")
+OWN_PASSES = (
+    *("variable_shapes", "fuse", "layout", "in_place", "fold_updates", "share_memory", "winograd"),
+)
 
 # Composites that run faster spelled out, because the parts fuse with what stands around them.
 SPELLED_OUT = (
@@ -78,7 +81,9 @@ class CpuRunner:
     def _build(self) -> None:
         """Lowers the program, plans its memory, lays out its launches."""
         share = "share_memory" not in self._disable
-        lowering = Lowering(self.program, self._state.buffer, self._disable, self._pool.threads)
+        search = "variable_shapes" not in self._disable
+        program = settle_shapes(self.program, self._state.shapes, search)
+        lowering = Lowering(program, self._state.buffer, self._disable, self._pool.threads)
         self.steps: list[Step] = lowering.steps
         kept = [*lowering.feeds.values(), *lowering.targets]
         self.arena = Arena(self.steps, kept, share=share)

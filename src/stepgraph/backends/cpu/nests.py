@@ -93,6 +93,9 @@ def _keeps_zero(ctx: Lowering, group: Group, full: tuple[int, ...], layout: Layo
         values[tensor] = np.asarray(known if known is not None else number, tensor.dtype.numpy)
     with np.errstate(all="ignore"):
         for op in operations:
+            if op.type in MOVES:
+                values[op.output] = values[op.inputs[0]]
+                continue
             reference = op.definition.reference
             assert reference is not None
             arrays = [values[t] for t in op.inputs]

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from stepgraph.backends.cpu.lowering.attention import NAMES as ATTENTION
+from stepgraph.backends.cpu.lowering.attention import attention_of
 from stepgraph.backends.cpu.nests import supported_axes
 from stepgraph.compiler.program import Program
 from stepgraph.compiler.rules import Rules, apply_rules
@@ -224,6 +226,17 @@ def _spelled_out(graph: Graph, op: Operation, inputs: Inputs) -> Tensor | None:
     return made
 
 
+def _attention_in_parts(
+    graph: Graph, op: Operation, inputs: Inputs
+) -> Tensor | tuple[Tensor, ...] | None:
+    """Attention whose heads do not fill panels."""
+    if attention_of(op) is not None:
+        return None
+    assert op.definition.decompose is not None
+    made: Tensor | tuple[Tensor, ...] = op.definition.decompose(graph, *inputs, **op.attributes)
+    return made
+
+
 def _repeating_pad(graph: Graph, op: Operation, inputs: Inputs) -> Tensor | None:
     return None if op.attributes["mode"] == "constant" else _spelled_out(graph, op, inputs)
 
@@ -239,6 +252,7 @@ RULES: Rules = {
     **dict.fromkeys(DEPTHWISE, (_channels_last, _multiplied, _like)),
     **dict.fromkeys(REDUCTIONS, (_run_by_run,)),
     **dict.fromkeys(SPELLED_OUT, (_spelled_out,)),
+    **dict.fromkeys(ATTENTION, (_attention_in_parts,)),
     "pad": (_repeating_pad,),
     "matrix_multiplication": (_whole_batches,),
 }

@@ -19,19 +19,28 @@ class CpuState:
     """The values of one graph's variables.
 
     A variable's layout is chosen by the first executable that uses it and kept, so that
-    executables of one graph (training, evaluation) share its memory.
+    executables of one graph (training, evaluation) share its memory. So is its shape there, which
+    may be another of as many elements (see `variable_shapes`).
+
+    Attributes:
+        shapes: variables whose shape here is not their own.
+        version: grows when memory moves; executables are then laid out anew.
     """
 
     def __init__(self, variables: Mapping[str, Variable]) -> None:
         self._variables = variables
         self._buffers: dict[str, Buffer] = {}
         self._pending: dict[str, Array] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
         self.version = 0
 
     def buffer(self, name: str, layout: Layout, shape: tuple[int, ...], dtype: DType) -> Buffer:
         """The variable's memory; in `layout` if it is used for the first time."""
         present = self._buffers.get(name)
-        if present is not None and present.layout is ROWS and layout is not ROWS:
+        if shape != self._own_shape(name):
+            self.shapes[name] = shape
+        moved = present is not None and present.layout is ROWS and layout is not ROWS
+        if moved or (present is not None and present.shape != shape):
             self._pending[name] = self.read(name)
             del self._buffers[name]
             self.version += 1
@@ -51,7 +60,8 @@ class CpuState:
         buffer = self._buffers.get(name)
         if buffer is None:
             return np.array(self._pending.get(name, self._variables[name].initial))
-        return np.array(buffer.layout.unpack(buffer.flat()[: buffer.count], buffer.shape))
+        value = buffer.layout.unpack(buffer.flat()[: buffer.count], buffer.shape)
+        return np.array(value.reshape(self._own_shape(name)))
 
     def write(self, name: str, value: Array) -> None:
         """Gives a variable a value of its shape."""
@@ -72,11 +82,13 @@ class CpuState:
             self._pending[name] = array
 
     def _store(self, buffer: Buffer, value: Array) -> None:
-        packed = buffer.layout.pack(np.asarray(value, buffer.dtype.numpy))
+        packed = buffer.layout.pack(np.asarray(value, buffer.dtype.numpy).reshape(buffer.shape))
         buffer.flat()[: buffer.count] = packed
+
+    def _own_shape(self, name: str) -> tuple[int, ...]:
+        return known_shape(self._variables[name].shape)
 
     def planned(self, name: str) -> tuple[tuple[int, ...], Layout]:
         """Shape and layout of a variable, for people."""
         buffer = self._buffers.get(name)
-        shape = known_shape(self._variables[name].shape)
-        return shape, buffer.layout if buffer else ROWS
+        return self._own_shape(name), buffer.layout if buffer else ROWS

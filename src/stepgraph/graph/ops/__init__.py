@@ -8,6 +8,7 @@ from stepgraph.graph.definition import OpDefinition
 from stepgraph.graph.ops import (
     activation,
     arithmetic,
+    attention,
     broadcasting,
     control_flow,
     convolution,
@@ -67,6 +68,7 @@ FAMILIES: tuple[ModuleType, ...] = (
     broadcasting,
     gather_nd,
     gather_along_axis,
+    attention,
 )
 
 

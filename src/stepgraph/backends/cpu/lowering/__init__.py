@@ -1,6 +1,7 @@
 """From operations to launches: fused loops here, one file per op family beside it."""
 
 from stepgraph.backends.cpu.lowering import (
+    attention,
     convolution,
     depthwise,
     gather,
@@ -14,6 +15,7 @@ from stepgraph.backends.cpu.lowering import (
 )
 
 FAMILIES = (
+    attention,
     convolution,
     depthwise,
     gather,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stepgraph.backends.cpu.native import recall
+from stepgraph.backends.cpu.native.attention import emit_attention
 from stepgraph.backends.cpu.native.compile import Library
 from stepgraph.backends.cpu.native.convolution import emit_forward, emit_scale
 from stepgraph.backends.cpu.native.data_gradient import emit_data_gradient, emit_transpose
@@ -52,6 +53,7 @@ def kernel_module(target: Target, blocking: Blocking | None = None) -> tuple[Mod
     emit_partials(module)
     emit_matmul(module, product)
     emit_layout(module)
+    emit_attention(module, product, target)
     return module, product
 
 

@@ -36,4 +36,10 @@ RESIZE: dict[str, str] = {
     "resize_bilinear_gradient": "a scatter",
 }
 
-DECOMPOSED: dict[str, str] = {**LIKE, **LOSS, **RANDOM, **ONE_HOT, **RESIZE}
+ATTENTION: dict[str, str] = {
+    "multi_head_attention": "scaledDotProductAttention is younger than the systems we run on: "
+    "products and a softmax",
+    "multi_head_attention_gradient": "MPSGraph has none: products and the softmax",
+}
+
+DECOMPOSED: dict[str, str] = {**LIKE, **LOSS, **RANDOM, **ONE_HOT, **RESIZE, **ATTENTION}
