@@ -7,7 +7,7 @@ import pytest
 from stepgraph.backends.mps.lowering import BUILT_IN, DECOMPOSED, FAMILIES, LOWERINGS, decomposed
 from stepgraph.graph.ops import OPS, family_of
 
-_DECOMPOSED_FAMILIES = {"like", "loss", "random", "dropout", "one_hot", "resize"}
+_DECOMPOSED_FAMILIES = {"like", "loss", "random", "dropout", "one_hot", "resize", "attention"}
 
 
 @pytest.mark.parametrize("name", OPS)
