@@ -26,7 +26,7 @@ def test_help_is_for_people(stepgraph, capsys):
         text = capsys.readouterr().out
         assert "Usage: stepgraph " + command in text
         assert "--json" in text
-        assert ("resnet50" in text) == (command in ("train", "summary", "bench"))
+        assert ("resnet50" in text) == (command in ("train", "summary", "bench", "verify"))
     assert stepgraph("--version").stdout.startswith("stepgraph, version ")
 
 

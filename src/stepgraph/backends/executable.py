@@ -78,6 +78,16 @@ class Executable:
         if all(is_known(s) for s in feeds.values()) and not self._steering:
             self._runner({}, dict(self._feeds))
 
+    @property
+    def feeds(self) -> dict[Tensor, Shape]:
+        """The placeholders and their shapes, as far as they are known at compile time."""
+        return dict(self._feeds)
+
+    @property
+    def operations(self) -> list[Operation]:
+        """What must also happen in a run, as the caller listed it."""
+        return list(self._operations)
+
     def run(self, feeds: Mapping[Tensor, Any] | None = None) -> list[Array]:
         """Runs once and returns the targets' values, in their order.
 

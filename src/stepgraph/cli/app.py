@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "devices": "stepgraph.cli.devices",
     "plot": "stepgraph.cli.plot",
     "bench": "stepgraph.cli.bench",
+    "export": "stepgraph.cli.export",
     "verify": "stepgraph.cli.verify",
 }
 

@@ -6,7 +6,7 @@ against an SDK, or printed as source.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,7 @@ from stepgraph.backends.mps.messages import (
 from stepgraph.backends.mps.session import Session
 from stepgraph.backends.mps.state import MpsState
 from stepgraph.compiler.program import Program
+from stepgraph.graph.definition import Array
 from stepgraph.graph.tensor import Variable
 
 _TENSORS = "NSArray<MPSGraphTensor>"
@@ -255,6 +256,19 @@ class RecordedProgram:
     built: Built
     messages: list[Message]
 
+    def every_message(self) -> Iterator[Message]:
+        """All messages, those inside blocks before the one that takes the block."""
+        return every_message(self.messages)
+
+
+def every_message(messages: Sequence[Message]) -> Iterator[Message]:
+    """Messages and, before each, those inside its blocks."""
+    for message in messages:
+        for argument in message.arguments:
+            if isinstance(argument, RecordedBlock):
+                yield from every_message(argument.messages)
+        yield message
+
 
 @dataclass
 class Recording:
@@ -278,18 +292,22 @@ class Recording:
 def record(
     programs: Mapping[str, Program],
     variables: Mapping[str, Variable],
+    values: Mapping[str, Array] | None = None,
     system: str = "iOS 26.0",
 ) -> Recording:
     """Records how programs of one graph are built and compiled.
 
     Args:
         programs: name to program, as `device.lowered_program` gives them.
-        variables: of the graph, with their initial values.
+        variables: of the graph.
+        values: of variables, by name; those left out have their initial one.
         system: of the device that would run them; lowerings differ between versions.
     """
     recorder = Recorder(system)
     session = Session(recorder)
     state = MpsState(session, variables)
+    for name, value in (values or {}).items():
+        state.write(name, value)
     setup = list(recorder.messages)
     recorded = {}
     for name, program in programs.items():
