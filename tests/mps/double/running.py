@@ -150,13 +150,18 @@ class Run:
                 for serial in last.get(op.serial, ()):
                     self.values.pop(serial, None)
 
+    def _value(self, tensor: Object) -> np.ndarray:
+        """A tensor's value; a variable's is looked up anew, as an assign may have come between."""
+        source = tensor.operation
+        return self.variable(source) if source.kind == "variable" else self.values[tensor.serial]
+
     def _one(self, op: Object) -> None:
         if op.kind in ("placeholder", "argument"):
             return
         if op.kind == "variable":
             self.values[op.outputs[0].serial] = self.variable(op)
             return
-        inputs = [self.values[t.serial] for t in op.inputs]
+        inputs = [self._value(t) for t in op.inputs]
         try:
             with np.errstate(all="ignore"):
                 result = op.compute(self, *inputs) if op.kind in _RUN else op.compute(*inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from .errors import Refused
@@ -30,6 +31,7 @@ SINCE: tuple[tuple[str, str, tuple[int, int]], ...] = (
 )
 
 
+@functools.cache
 def check(class_name: str, selector: str, version: tuple[int, ...]) -> None:
     for name, pattern, since in SINCE:
         if name == class_name and re.match(pattern, selector):

@@ -111,17 +111,18 @@ class Pooling:
         return x[tuple(slice(p[0], p[0] + d) for p, d in zip(self.pads, self.source, strict=True))]
 
     def maximum(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The largest of each window, and which tap it is; the first of equal ones."""
+        """The largest of each window, and which tap it is; the first of equal ones.
+
+        Padding never wins, and NaN is skipped as in `reductionMaximum`.
+        """
         source = self.padded(x, x.dtype.type(-np.inf))
-        best, place = None, None
+        counts = self.padded(~np.isnan(x), False)
+        best = np.full(self.output, -np.inf, x.dtype)
+        place = np.full(self.output, -1, np.int64)
         for i, part in enumerate(self.taps()):
-            v = source[part]
-            if best is None:
-                best, place = v.copy(), np.zeros(v.shape, np.int64)
-            else:
-                larger = v > best
-                best[larger] = v[larger]
-                place[larger] = i
+            better = counts[part] & ((place < 0) | (source[part] > best))
+            best[better] = source[part][better]
+            place[better] = i
         return best, place
 
     def counts(self, kind: np.dtype) -> np.ndarray:
