@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
+from stepgraph.checkpoints import RunDirectory
 from stepgraph.models import load_model
-from stepgraph.runs.loading import load_trained
 from tests.cli.harness import CommandLine
 
 
@@ -54,7 +54,8 @@ def test_messages_of_a_run(trained: CommandLine, tmp_path):
     variables = [r for r in rows if r["selector"].startswith("variableWithData:")]
     assert variables
     # The values are those of the checkpoint, not fresh ones.
-    arrays = load_trained(trained.folder / "run").learner.arrays()
+    checkpoint, _ = RunDirectory(trained.folder / "run").newest()
+    arrays = checkpoint.arrays
     found = {r["args"][3]["value"]: r["args"][0]["value"]["sha256"] for r in variables}
     weights = {n: a for n, a in arrays.items() if n.startswith("weights/")}
     assert weights
