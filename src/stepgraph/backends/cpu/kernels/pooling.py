@@ -28,11 +28,14 @@ class PoolingSpec:
         kind: ``max``, ``avg``, ``at_maximum``, ``max_gradient`` or ``avg_gradient``.
         kernel: taps in height and width.
         count_padding: an average divides by all taps, not by the pixels the window sees.
+        disjoint: windows are a kernel apart and all inside, as in most networks: each pixel of the
+            source lies in one window or in none, so a gradient is written once, not added up.
     """
 
     kind: str
     kernel: tuple[int, int]
     count_padding: bool = False
+    disjoint: bool = False
 
     @property
     def backward(self) -> bool:
@@ -74,6 +77,9 @@ class _Emission:
         self.at: dict[str, Pointer] = {
             name: getattr(a, name) + inner[name] for name in (*spec.reads, "y")
         }
+        if spec.disjoint:
+            self._apart()
+            return
         if not spec.backward:
             walker.forward(self._forward)
             return
@@ -82,6 +88,59 @@ class _Emission:
         with f.loop(first * a.w, least(f, first + a.block, a.h) * a.w) as pixel:
             (self.at["y"] + pixel * LANES).store(zero)
         walker.backward(self._backward)
+
+    # -- windows that do not touch ---------------------------------------------------------------
+
+    def _apart(self) -> None:
+        """All taps written out; a block's rows are whole windows, and what lies beyond the last."""
+        f, a = self.f, self.args
+        (kh, kw), backward = self.spec.kernel, self.spec.backward
+        first = self.walker.block * a.block
+        last = least(f, first + a.block, a.h if backward else a.oh)
+        window = kh if backward else 1
+        low, high = first // window, least(f, last // window, a.oh)
+        taps = [(i * a.w + j) * LANES for i in range(kh) for j in range(kw)]
+        with f.loop(low, high) as oy:
+            row = oy * kh * a.w * LANES
+            with f.loop(0, a.ow) as ox:
+                self._apart_window((oy * a.ow + ox) * LANES, row + ox * (kw * LANES), taps)
+            if backward:
+                for i in range(kh):
+                    self._clear(row + i * a.w * LANES, a.ow * kw, a.w)
+        if backward:
+            self._clear(f.index(0), least(f, high * kh, last) * a.w, last * a.w)
+
+    def _clear(self, start: Value, first: Value, last: Value) -> None:
+        zero = self.f.constant(_F32, 0.0)
+        with self.f.loop(first, last) as pixel:
+            (self.at["y"] + (start + pixel * LANES)).store(zero)
+
+    def _apart_window(self, pooled: Value, corner: Value, taps: list[Value]) -> None:
+        f, kind, at = self.f, self.spec.kind, self.at
+        count = f.constant(_F32, len(taps))
+        if kind == "avg_gradient":
+            share = (at["g"] + pooled).load(LANES) / count
+            for tap in taps:
+                (at["y"] + (corner + tap)).store(share)
+            return
+        seen = [(at["x"] + (corner + tap)).load(LANES) for tap in taps]
+        best = seen[0]
+        if kind == "max_gradient":
+            place = self._number(0)
+            for number, value in enumerate(seen[1:], 1):
+                wins = self._wins(value, best)
+                best = f.select(wins, value, best)
+                place = f.select(wins, self._number(number), place)
+            incoming = (at["g"] + pooled).load(LANES)
+            for number, tap in enumerate(taps):
+                mine = f.select(place == self._number(number), incoming, 0.0)
+                (at["y"] + (corner + tap)).store(mine)
+            return
+        for value in seen[1:]:
+            best = f.intrinsic("maximum", best, value) if kind == "max" else best + value
+        (at["y"] + pooled).store(best if kind == "max" else best / count)
+
+    # -- pieces --------------------------------------------------------------------------------
 
     def _number(self, tap: Value | int) -> Value:
         """A tap's number in every lane."""

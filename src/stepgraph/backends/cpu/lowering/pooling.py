@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stepgraph.backends.cpu.kernels.pooling import PoolingSpec, build_pooling
+from stepgraph.backends.cpu.kernels.windows import UNROLLED
 from stepgraph.backends.cpu.layout_choice import Layouts
 from stepgraph.backends.cpu.layouts import PANELS, panels_of
 from stepgraph.backends.cpu.lower import Lowering
@@ -54,10 +55,19 @@ def _lower(ctx: Lowering, op: Operation) -> bool:
         return False
     window = pooling_window(op.attributes)
     counted = bool(op.attributes.get("include_zero_pad_to_average", False))
-    spec = PoolingSpec(kind, window.kernel, counted)
     (top, _), (left, _) = window.pads((height, width))
+    kh, kw = window.kernel
+    disjoint = (
+        kind != "at_maximum"
+        and window.strides == window.kernel
+        and (top, left) == (0, 0)
+        and (rows * kh <= height and columns * kw <= width and kh * kw <= UNROLLED)
+    )
+    spec = PoolingSpec(kind, window.kernel, counted, disjoint)
     block = max(1, PIXELS // width)
-    if backward:
+    if backward and disjoint:
+        block = -(-block // kh) * kh
+    elif backward:
         # Neighbouring blocks both look at the windows between them.
         block = max(block, 4 * window.kernel[0])
     blocks = -(-(height if backward else rows) // block)

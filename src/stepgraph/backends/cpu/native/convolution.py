@@ -117,7 +117,7 @@ class _Forward:
 
     def _flat(self, source: Pointer, weights: Pointer) -> None:
         f, x = self.f, self.x
-        self.walk.set(a_row=x.channel_width, c_row=PANEL, run=x.channel_width, n1=1, n2=1)
+        self.walk.set(a_row=x.channel_width, c_row=PANEL, run=x.in_width, n1=1, n2=1)
         a, c = source + self.start * x.channel_width, self.y + self.start * PANEL
         self.product.call(f, a, weights, c, self.stop - self.start, self.panels, self.walk)
 
@@ -162,10 +162,11 @@ class _Forward:
         def compute() -> None:
             iy = top + down.first * x.dilation_y
             ix = left + across.first * x.dilation_x
-            # Neighbouring taps are neighbours in memory, in both operands, so they are one run.
-            dense = x.dilation_x == 1
+            # Neighbouring taps are neighbours in memory, in both operands, so they are one run,
+            # unless their panel is half empty.
+            dense = (x.dilation_x == 1) & (x.in_width == x.channel_width)
             merged = f.select(dense, across.count, f.index(1))
-            walk.set(run=merged * x.channel_width, n1=across.count // merged)
+            walk.set(run=merged * x.in_width, n1=across.count // merged)
             walk.set(a1=x.dilation_x * x.channel_width, b1=self.tap)
             walk.set(a2=x.dilation_y * x.width * x.channel_width, b2=x.kernel_width * self.tap)
             a = rows.a + (iy * x.width + ix) * x.channel_width

@@ -21,7 +21,7 @@ FLAT, IMAGES, COLUMNS = 0, 1, 2
 _SIZES = (
     *("images", "height", "width", "out_height", "out_width", "kernel_height", "kernel_width"),
     *("stride_y", "stride_x", "dilation_y", "dilation_x", "pad_y", "pad_x"),
-    *("channel_width", "in_panels", "out_panels", "chunk", "mode", "units", "parts"),
+    *("channel_width", "in_width", "in_panels", "out_panels", "chunk", "mode", "units", "parts"),
     "splits",
     *("tap_step_y", "tap_step_x", "out_step_y", "out_step_x"),
     *("used_top", "used_height", "used_left", "used_width", "scratch_size"),
@@ -36,6 +36,8 @@ ARGUMENTS = Arguments(FIELDS)
 # Depth (k steps) of a product between two visits of C: a panel of B this deep is 16 KiB and stays
 # in the first-level cache while all rows of a task go over it.
 DEPTH = 256
+# Channels up to which the rest of their panel is left out of sums.
+FEW_CHANNELS = 8
 # Multiply-adds that a task should at least do: some ten microseconds, a hundred times its overhead.
 TASK_WORK = 1 << 19
 # Fewest rows a task should have, so that what it reads of B is used often enough; and how many
@@ -104,6 +106,15 @@ class Convolution:
         return self.channels[0] if self.rows else PANEL
 
     @property
+    def in_width(self) -> int:
+        """Floats of an input position that are read: the channels of a panel that is half empty.
+
+        A panel's other channels are zero. Leaving them out saves their multiply-adds, but breaks up
+        the run of neighbouring taps.
+        """
+        return self.channels[0] if self.channels[0] <= FEW_CHANNELS else self.channel_width
+
+    @property
     def in_panels(self) -> int:
         """Panels of input channels."""
         return -(-self.channels[0] // self.channel_width)
@@ -141,7 +152,10 @@ class Convolution:
         return (self.out_panels, self.in_panels, self.taps, self.channel_width, PANEL)
 
     def multiply_adds(self) -> int:
-        """What one pass computes, taps in the padding not counted (up to strips' borders)."""
+        """What one pass computes, taps in the padding not counted (up to strips' borders).
+
+        A data gradient of few channels computes whole panels all the same.
+        """
         reached = 1
         for axis in (0, 1):
             places = range(self.out_size[axis])
@@ -152,7 +166,7 @@ class Convolution:
                 for place in places
                 for tap in range(self.kernel[axis])
             )
-        width = self.in_panels * self.channel_width * self.out_panels * PANEL
+        width = self.in_panels * self.in_width * self.out_panels * PANEL
         return self.images * reached * width
 
     def _mode(self, across: int, widest: int) -> int:
@@ -171,7 +185,8 @@ class Convolution:
         values = (
             *(self.images, *self.size, *self.out_size, *self.kernel),
             *(*self.stride, *self.dilation, self.padding[0], self.padding[2]),
-            *(self.channel_width, self.in_panels, self.out_panels, chunk, mode, units, parts, 1),
+            *(self.channel_width, self.in_width, self.in_panels, self.out_panels),
+            *(chunk, mode, units, parts, 1),
             *(*steps, *outs, *self._used(0), *self._used(1), 0),
         )
         return dict(zip(_SIZES, values, strict=True))

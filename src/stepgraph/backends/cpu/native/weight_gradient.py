@@ -116,10 +116,15 @@ class _WeightGradient:
         def strip(ox: Value, count: Value) -> None:
             left = ox * x.stride_x - x.pad_x
             across = taps_at(f, left, x.dilation_x, x.kernel_width, x.width)
-            with f.if_(across.count > 0):
-                start = a + (left + across.first) * x.channel_width
-                c = dw + across.first * self.tap
-                self._tile(start, b + ox * PANEL, c, across.count * x.channel_width, count)
+            start = a + (left + across.first) * x.channel_width
+            c = dw + across.first * self.tap
+            # Rows that are channels which do not exist are left out where they are many.
+            whole = x.in_width == x.channel_width
+            calls = f.select(whole, least(f, across.count, 1), across.count)
+            rows = f.select(whole, across.count * x.channel_width, x.in_width)
+            with f.loop(0, calls) as tap:
+                at = start + tap * x.channel_width
+                self._tile(at, b + ox * PANEL, c + tap * self.tap, rows, count)
 
         strips(f, x.out_width, low, high, strip)
 
@@ -131,7 +136,7 @@ class _WeightGradient:
             with f.if_(widths > 0):
                 start = a + (ox * x.stride_x + left) * x.channel_width
                 c = dw + kx * self.tap
-                self._tile(start, b + ox * PANEL, c, x.channel_width, widths)
+                self._tile(start, b + ox * PANEL, c, x.in_width, widths)
 
     def _tile(self, a: Pointer, b: Pointer, c: Pointer, rows: Value, widths: Value) -> None:
         """Sums over a rectangle of places of each image; the longest way round goes innermost."""
