@@ -341,7 +341,8 @@ class Builder:
         return self.send("assignVariable:withValueOfTensor:name:", variable, value)
 
     def _results(self, program: Program, built: Built) -> None:
-        places: dict[Tensor, int] = {}
+        # By handle: two tensors may be one there, where a lowering had nothing to send.
+        places: dict[Handle, int] = {}
         for tensor in program.targets:
             kind = tensor.operation.type
             if kind == "placeholder":
@@ -351,17 +352,22 @@ class Builder:
             elif is_empty(tensor):
                 built.results.append(np.zeros(sizes(tensor), tensor.dtype.numpy))
             else:
-                if tensor not in places:
-                    places[tensor] = len(built.targets)
-                    built.targets.append((self.values[tensor], tensor))
-                built.results.append(places[tensor])
+                handle = self.values[tensor]
+                if handle not in places:
+                    places[handle] = len(built.targets)
+                    built.targets.append((self._target(handle, built), tensor))
+                built.results.append(places[handle])
         if built.operations and not built.targets:
             # Whether a run may have no target at all is not known: the smallest value will do.
             smallest = min(program.updates.values(), key=lambda t: prod(extents(t)) or 2**62)
-            target = self.values[smallest]
-            if smallest.operation.type in ("placeholder", "constant"):
-                target = self.send("identityWithTensor:name:", target)
+            target = self._target(self.values[smallest], built)
             built.targets.append((target, smallest))
+
+    def _target(self, handle: Handle, built: Built) -> Handle:
+        """A tensor that can be asked for: one that is computed, neither fed nor constant."""
+        if handle in built.feeds.values() or handle in self._constants.values():
+            return self.send("identityWithTensor:name:", handle)
+        return handle
 
     @contextmanager
     def scope(self) -> Iterator[None]:

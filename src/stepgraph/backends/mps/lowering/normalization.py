@@ -107,7 +107,11 @@ def _gradient(
 ) -> Value:
     mean, variance, gamma, to_gamma, to_beta = (e.with_rank(v, source.rank) for v in others)
     axes, epsilon = operation.attributes["axes"], operation.attributes["epsilon"]
-    return e.send(
+    # A gamma that changes along the axes of the statistics is beyond the selector: it comes last.
+    scale = None
+    if any(gamma.shape[axis] != 1 for axis in axes):
+        scale, gamma = gamma, e.filled((1,) * source.rank, 1, source.dtype)
+    made = e.send(
         "normalizationGradientWithIncomingGradientTensor:sourceTensor:meanTensor:varianceTensor:"
         "gammaTensor:gammaGradientTensor:betaGradientTensor:reductionAxes:epsilon:name:",
         incoming,
@@ -122,6 +126,7 @@ def _gradient(
         shape=source.shape,
         dtype=source.dtype,
     )
+    return made if scale is None else e.multiply(made, scale)
 
 
 LOWERINGS: dict[str, Lowering] = {
