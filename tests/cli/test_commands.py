@@ -56,6 +56,17 @@ def test_devices(stepgraph, events):
     assert sum(event["default"] for event in found.values()) == 1
 
 
+def test_quirks(stepgraph, events):
+    done = stepgraph("devices", "--quirks")
+    assert "integer_gathers (always; systems: all)" in done.stdout
+    found = {
+        event["name"]: event for event in events(stepgraph("devices", "--quirks", "--json").stdout)
+    }
+    assert found["slice_update_missing"]["systems"] == "before iOS 18.0 / macOS 15.0"
+    assert found["slice_update_missing"]["ops"] == ["slice_update"]
+    assert found["slice_update_missing"]["how"] == "switch"
+
+
 def test_summary(stepgraph, trained, events):
     done = stepgraph("summary", "--model", "LeNet-5", "--channels", 1)
     assert "Total params: 61,706" in done.stdout

@@ -9,9 +9,17 @@ from stepgraph.cli.options import json_option
 
 
 @click.command("devices")
+@click.option(
+    "--quirks",
+    is_flag=True,
+    help="List the known faults of Apple's framework instead, and how each is gone around.",
+)
 @json_option
-def command(as_json: bool) -> None:
+def command(quirks: bool, as_json: bool) -> None:
     """List the devices that can train here, and why others cannot."""
+    if quirks:
+        _print_quirks(as_json)
+        return
     from stepgraph import devices
     from stepgraph.runs.device import choose
 
@@ -31,3 +39,32 @@ def command(as_json: bool) -> None:
 
 def _available(about: str) -> bool:
     return not about.startswith("not available")
+
+
+def _print_quirks(as_json: bool) -> None:
+    from stepgraph.backends.mps.device import DEVICE
+    from stepgraph.backends.mps.quirks import QUIRKS
+
+    here = None if DEVICE.unavailable() else DEVICE.session().version
+    for quirk in QUIRKS.values():
+        applies = None if here is None else quirk.applies(here)
+        if as_json:
+            output.emit(
+                "quirk",
+                name=quirk.name,
+                ops=list(quirk.ops),
+                what=quirk.what,
+                around=quirk.around,
+                how=quirk.how,
+                systems=quirk.systems,
+                source=quirk.source,
+                here=applies,
+            )
+            continue
+        where = "" if applies is None else ", here too" if applies else ", not here"
+        print(f"{quirk.name} ({quirk.how}; systems: {quirk.systems}{where})")
+        if quirk.ops:
+            print(f"  ops:    {', '.join(quirk.ops)}")
+        print(f"  fault:  {quirk.what}")
+        print(f"  around: {quirk.around}")
+        print(f"  source: {quirk.source}")

@@ -29,7 +29,7 @@ from stepgraph.backends.mps.messages import (
     List,
     numbers,
 )
-from stepgraph.backends.mps.quirks import QUIRKS
+from stepgraph.backends.mps.quirks import QUIRKS, SWITCH
 from stepgraph.backends.mps.system import Version
 from stepgraph.compiler.program import Program
 from stepgraph.errors import UnsupportedError, describe
@@ -195,8 +195,11 @@ class Builder:
         return self.send("reshapeTensor:withShape:name:", value, numbers(tuple(shape) or (1,)))
 
     def quirk(self, name: str) -> bool:
-        """Whether the system has a fault of the table in `quirks`."""
-        return QUIRKS[name].applies(self.version)
+        """Whether the system has a fault of the table in `quirks` that is a matter of systems."""
+        quirk = QUIRKS[name]
+        if quirk.how != SWITCH:
+            raise ValueError(f"'{name}' is gone around on every system: nobody need ask")
+        return quirk.applies(self.version)
 
     def region(self, region: Region, arguments: Sequence[Handle]) -> list[Handle]:
         """Builds a region of a control-flow operation; to be called inside a `Block`'s function.

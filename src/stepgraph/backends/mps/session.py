@@ -11,10 +11,13 @@ import numpy as np
 
 from stepgraph.backends.mps.enums import MTLResourceOptions, data_type
 from stepgraph.backends.mps.messages import Bridge, Handle, numbers
-from stepgraph.backends.mps.system import parse_system
+from stepgraph.backends.mps.system import Version, parse_system
 from stepgraph.errors import UnsupportedError, describe
 from stepgraph.graph.definition import Array
 from stepgraph.graph.dtypes import DType
+
+# Transposing by a permutation, sorting and running sums came then, and with it nearly every graph.
+MINIMUM = Version(16)
 
 
 class Session:
@@ -36,6 +39,10 @@ class Session:
         self.lock = threading.RLock()
         self.system = bridge.system()
         self.version = parse_system(self.system)
+        if self.version < MINIMUM:
+            raise UnsupportedError(
+                describe("mps", f"{self.system} is too old", expected=f"{MINIMUM} or newer")
+            )
         self.collector = ThreadPoolExecutor(1, thread_name_prefix="stepgraph-mps")
         with bridge.pool():
             metal = bridge.function("MTLCreateSystemDefaultDevice")
