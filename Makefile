@@ -18,7 +18,7 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.14 python3.13 python3.12 
 
 .DEFAULT_GOAL := help
 .PHONY: help venv dev train test test-fast lint types contract doctest docs-check format bench \
-        wheel clean distclean
+        wheel demo clean distclean
 
 help:  ## list these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,13 @@ dev: $(VENV)/.dev  ## the same, with what the tests and checks need
 
 train: $(VENV)/.package  ## train ResNet-50 on real images (ARGS="..." as in `stepgraph train`)
 	"$(BIN)/stepgraph" train $(ARGS)
+
+$(VENV)/.demo: $(VENV)/.package demo/pyproject.toml
+	$(PIP) install --quiet --editable demo
+	@touch "$@"
+
+demo: $(VENV)/.demo  ## open the demo: train in a window, and see it
+	"$(BIN)/python" -m stepgraph_demo
 
 test: lint types contract  ## every check, then every test and every example in the docs
 	"$(BIN)/python" -m pytest -n $(JOBS) $(PYTEST_ARGS)

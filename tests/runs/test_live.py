@@ -50,7 +50,7 @@ def test_curves_and_looks_are_those_of_the_metrics_file(tmp_path: Path) -> None:
     assert view.phase == "done"
     assert [p.loss for p in view.curve] == [r["loss"] for r in records]
     assert [p.accuracy for p in view.curve] == [r["accuracy"] for r in records]
-    assert [(v.epoch, v.val_accuracy) for v in view.looks] == [
+    assert [(v.epoch, v.accuracy) for v in view.looks] == [
         (r["epoch"], r["val_accuracy"]) for r in records if "val_accuracy" in r
     ]
     assert view.memory > 10_000_000
@@ -59,6 +59,7 @@ def test_curves_and_looks_are_those_of_the_metrics_file(tmp_path: Path) -> None:
     again = Live()
     again.recall(records)
     assert again.view().curve == view.curve
+    assert again.view().looks == view.looks
 
 
 @pytest.mark.parametrize("normalize", [False, True])

@@ -69,6 +69,23 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A look at the test set.
+
+    Attributes:
+        step: steps made before.
+        epoch: from 1.
+        loss: on the test set.
+        accuracy: likewise.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class View:
     """What there is to see of a run.
 
@@ -93,7 +110,7 @@ class View:
     started: Started | None = None
     stepped: Stepped | None = None
     curve: tuple[Point, ...] = ()
-    looks: tuple[Validated, ...] = ()
+    looks: tuple[Look, ...] = ()
     pictures: tuple[Shown, ...] = ()
     validated: float = 0.0
     memory: int = 0
@@ -190,9 +207,12 @@ class Live:
         """Takes up the records of a run that goes on, so that its curves begin at the beginning."""
         with self._lock:
             for record in records:
-                self._curve.add(
-                    Point(int(record["step"]), 1, float(record["loss"]), float(record["accuracy"]))
-                )
+                step = int(record["step"])
+                self._curve.add(Point(step, 1, float(record["loss"]), float(record["accuracy"])))
+                if "val_loss" in record:
+                    self._look(
+                        Look(step, int(record["epoch"]), record["val_loss"], record["val_accuracy"])
+                    )
 
     def preparing(self, what: str) -> None:
         """Something is done before training that may take seconds."""
@@ -238,7 +258,8 @@ class Live:
     def validated(self, event: Validated) -> None:
         """An epoch has ended."""
         with self._lock:
-            self._view = replace(self._view, phase="training", looks=(*self._view.looks, event))
+            self._look(Look(event.step, event.epoch, event.val_loss, event.val_accuracy))
+            self._view = replace(self._view, phase="training")
 
     def saved(self, step: int, path: Path) -> None:
         """Nothing to be seen."""
@@ -258,6 +279,9 @@ class Live:
 
     def close(self) -> None:
         """Nothing to be given back."""
+
+    def _look(self, look: Look) -> None:
+        self._view = replace(self._view, looks=(*self._view.looks, look))
 
     def _name(self, place: int) -> str:
         return self.class_names[place] if place < len(self.class_names) else str(place)

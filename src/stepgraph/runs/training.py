@@ -61,6 +61,7 @@ class Training:
         self.reporter = reporter
         self.stop = stop
         self.test = splits.test
+        self.save_every_seconds = SAVE_EVERY_SECONDS  # where steps are not counted
         self.batches = make_batches(config, splits)
         self.total = config.total_steps(self.batches.steps_per_epoch)
         self.step = start.step if start else 0
@@ -151,7 +152,7 @@ class Training:
     def _save_is_due(self, every: int | None) -> bool:
         if every is not None:
             return self.step % every == 0
-        return time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS
+        return time.monotonic() - self._saved_at >= self.save_every_seconds
 
     def _validate(self, epoch: int) -> dict[str, float]:
         """Looks at the test set, tells of it, and begins a new epoch's account."""

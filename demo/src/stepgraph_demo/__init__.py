@@ -1,0 +1,1 @@
+"""The demo: train a network on the device in your hand, and see it."""
