@@ -185,3 +185,18 @@ def test_initial_value_is_copied(device):
     v = graph.variable(initial)
     initial[:] = 0.0
     np.testing.assert_array_equal(graph.get_value(v, device), [1.0, 2.0])
+
+
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+def test_one_value_everywhere_is_kept_once(device):
+    graph = sg.Graph()
+    for number in (1.5, np.float32(2.5)):
+        variable = graph.variable(number, shape=(300, 400))
+        assert variable.initial.base.nbytes == 4
+        with pytest.raises(ValueError, match="read-only"):
+            variable.initial[0, 0] = 1
+        value = graph.get_value(variable, device)
+        assert value.shape == (300, 400)
+        assert np.unique(value) == number
+        graph.set_value(variable, np.arange(120000, dtype="f").reshape(300, 400), device)
+        assert graph.get_value(variable, device)[0, 1] == 1

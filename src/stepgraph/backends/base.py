@@ -64,6 +64,10 @@ class Runner(Protocol):
     def planned_bytes(self) -> int:
         """Memory planned for intermediate values; 0 where nothing is planned."""
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the variables and constants that runs use; 0 where it is not known."""
+
 
 class OverlappingRunner(Runner, Protocol):
     """A runner that takes a run while others are under way."""

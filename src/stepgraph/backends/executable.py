@@ -161,6 +161,10 @@ class Executable:
         """Bytes planned for intermediate values of a run; 0 where a device plans nothing."""
         return self._chosen(feeds).planned_bytes
 
+    def held_bytes(self, feeds: Mapping[Tensor, Any] | None = None) -> int:
+        """Bytes of the variables and constants that a run uses; 0 where it is not known."""
+        return self._chosen(feeds).held_bytes
+
     def profile(self, feeds: Mapping[Tensor, Any] | None = None) -> list[StepTime]:
         """Runs once, step by step, and says what each step took.
 

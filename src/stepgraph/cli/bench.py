@@ -150,6 +150,8 @@ def _bench(
     rng = np.random.default_rng(0)
     x = rng.random((batch_size, *made.input_shape[1:]), dtype=np.float32)
     y = rng.integers(0, 10, batch_size)
+    planned, held = _planned(made, x, y)
+    expected = peak_memory() + planned
     made.train_on_batch(x, y)
     first = time.perf_counter() - start
     times = _timed(made, x, y, steps)
@@ -161,7 +163,9 @@ def _bench(
         "least_milliseconds": min(times) * 1e3,
         "median_milliseconds": statistics.median(times) * 1e3,
         "images_per_second": batch_size / statistics.median(times),
-        "planned_megabytes": _planned(made) / 1e6,
+        "planned_megabytes": planned / 1e6,
+        "held_megabytes": held / 1e6,
+        "expected_process_megabytes": expected / 1e6,
         "peak_process_megabytes": peak_memory() / 1e6,
     }
     costs = _profile(made, x, y, device, threads) if profile else []
@@ -174,7 +178,11 @@ def _bench(
     print(f"step, median  {facts['median_milliseconds']:8.2f} ms")
     print(f"images        {facts['images_per_second']:8.0f} a second")
     print(f"planned       {facts['planned_megabytes']:8.1f} MB of intermediate values")
-    print(f"process       {facts['peak_process_megabytes']:8.1f} MB at most")
+    print(f"held          {facts['held_megabytes']:8.1f} MB of weights, their state, constants")
+    print(
+        f"process       {facts['expected_process_megabytes']:8.1f} MB expected before the first run"
+    )
+    print(f"              {facts['peak_process_megabytes']:8.1f} MB held at most")
     if costs:
         _print_costs(costs)
 
@@ -189,8 +197,14 @@ def _timed(model: Model, x: Any, y: Any, steps: int) -> list[float]:
     return times
 
 
-def _planned(model: Model) -> int:
-    return model.runtime.step("train", (False,)).executable.planned_bytes()
+def _planned(model: Model, x: Any, y: Any) -> tuple[int, int]:
+    """Bytes that a run adds to the process, and those of variables and constants it uses.
+
+    Compiles, and so has to come before the first run.
+    """
+    step = model.runtime.step("train", (False,))
+    feeds = dict(zip(step.feeds, (x, y), strict=True))
+    return step.executable.planned_bytes(feeds), step.executable.held_bytes(feeds)
 
 
 def peak_memory() -> int:

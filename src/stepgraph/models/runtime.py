@@ -71,7 +71,8 @@ class Runtime:
         self.gradients: dict[str, Tensor] = {}
         for path, weight in model.named_weights():
             if weight not in self.variables:
-                variable = graph.variable(weight.numpy(), weight.shape, weight.dtype, path)
+                # Values are written by `acquire`, so that the graph keeps no second copy of them.
+                variable = graph.variable(0, weight.shape, weight.dtype, path)
                 self.variables[weight] = graph.bound[weight] = variable
                 self.paths[weight] = path
         self.inputs = [

@@ -132,15 +132,16 @@ class Optimizer(Configurable):
             self._make("learning_rate", np.asarray(self._rate, np.float32))
         for path, weight in weights:
             for slot in self.slots():
-                self._make(f"{slot}/{path}", np.zeros_like(weight.initial))
+                zero = np.zeros((), weight.initial.dtype)
+                self._make(f"{slot}/{path}", zero, weight.initial.shape)
         if isinstance(self._rate, float):
             # Not through float32, for devices that compute in float64.
             self._write("learning_rate", np.float64(self._rate))
         self.set_state({name: kept[name] for name in kept if name in self._variables})
 
-    def _make(self, name: str, value: NDArray[Any]) -> None:
+    def _make(self, name: str, value: NDArray[Any], shape: tuple[int, ...] = ()) -> None:
         assert self._graph is not None
-        self._variables[name] = self._graph.variable(value, name=f"optimizer/{name}")
+        self._variables[name] = self._graph.variable(value, shape, name=f"optimizer/{name}")
 
     def apply(
         self, graph: Graph, triples: Sequence[tuple[str, Variable, Tensor]]

@@ -208,3 +208,15 @@ def test_reading_weights_first_does_not_slow_training_down():
     step.run({x: np.ones((4, 32), "float32")})
     np.testing.assert_array_equal(look.run()[0], graph.get_value(w))
     assert not np.array_equal(graph.get_value(w), w.initial)
+
+
+def test_held_bytes_are_variables_and_constants() -> None:
+    graph = sg.Graph()
+    x = graph.placeholder((8, 32), name="x")
+    w = graph.variable(np.ones((32, 16), "float32"), name="w")
+    unused = graph.variable(np.ones((1000, 1000), "float32"), name="unused")
+    assert unused.shape == (1000, 1000)
+    step = graph.compile([x], [graph.matrix_multiplication(x, w)])
+    held = step.held_bytes()
+    assert 32 * 16 * 4 <= held < 2 * 32 * 16 * 4
+    assert f"variables and constants {held / 1e6:.1f} MB" in step.describe()

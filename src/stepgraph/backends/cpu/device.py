@@ -134,6 +134,12 @@ class CpuRunner:
         """Memory planned for intermediate values and feeds."""
         return self.arena.nbytes
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the variables and constants that the steps touch."""
+        buffers = {b.root for step in self.steps for b in (*step.reads, *step.writes)}
+        return sum(b.nbytes for b in buffers if b.kind in ("state", "constant"))
+
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Runs once."""
         if self._version != self._state.version:
@@ -173,6 +179,7 @@ class CpuRunner:
         lines.append(f"  {len(self.steps) - python} launches, {python} Python steps")
         planned, naive = self.arena.nbytes / 1e6, self.arena.naive / 1e6
         lines.append(f"  arena {planned:.1f} MB (without sharing {naive:.1f} MB)")
+        lines.append(f"  variables and constants {self.held_bytes / 1e6:.1f} MB")
         return "\n".join(lines)
 
 

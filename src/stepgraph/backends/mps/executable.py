@@ -103,6 +103,11 @@ class MpsRunner:
         """An estimate; see `MemoryPlan`."""
         return self.plan.total
 
+    @property
+    def held_bytes(self) -> int:
+        """The framework does not say."""
+        return 0
+
     def _before(self) -> None:
         self._state.flush()
         self._state.changed(self._program.updates)

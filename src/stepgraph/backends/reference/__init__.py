@@ -65,6 +65,7 @@ class ReferenceRunner:
         self._operations = program.operations()
 
     planned_bytes = 0
+    held_bytes = 0
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Runs once."""

@@ -257,6 +257,7 @@ class MemoryOps(GraphCore):
             <Variable 'bias' float32 (3,)>
         """
         array = as_array(initial, None if dtype is None else as_dtype(dtype))
+        filled = array.ndim == 0
         if shape is not None:
             wanted = known_sizes(shape, "variable")
             if array.ndim and array.shape != wanted:
@@ -269,7 +270,8 @@ class MemoryOps(GraphCore):
                     )
                 )
             array = np.broadcast_to(array, wanted)
-        array = np.array(array)
+        # One value everywhere is kept once (`as_array` made a copy of it).
+        array = array if filled else np.array(array)
         array.flags.writeable = False
         with self._inside(self.block):
             operation = self._add(
