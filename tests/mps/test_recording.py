@@ -41,7 +41,7 @@ def recorded(system="iOS 26.0"):
     graph = sg.Graph("mixed")
     feeds, targets, operations = branches_and_loops(graph)
     program = lowered_program(graph, feeds, targets, operations)
-    return record({"run": program}, graph.variables, system)
+    return record({"run": program}, graph.variables, system=system)
 
 
 def every(messages):
@@ -83,6 +83,25 @@ def test_returns_name_selectors_of_the_sdk():
         for holder in facts[part].values():
             selectors |= set(holder["methods"])
     assert set(RETURNS) <= selectors
+
+
+def test_recording_equals_what_is_sent():
+    """The recorder's answers steer nobody: a device is sent the same selectors."""
+    from stepgraph.backends.mps.device import use
+    from tests.mps.double import Double
+
+    recording = recorded()
+    double = Double()
+    with use(double):
+        graph = sg.Graph("mixed")
+        feeds, targets, operations = branches_and_loops(graph)
+        graph.compile(feeds, targets, operations, device="mps")
+        sent = {s: n for s, n in double.sent.items() if s != "name"}
+    found: dict[str, int] = {}
+    for message in every([*recording.setup, *recording.programs["run"].messages]):
+        found[message.selector] = found.get(message.selector, 0) + 1
+    found.pop("name")
+    assert found == sent
 
 
 def test_lines_say_everything(tmp_path):

@@ -101,6 +101,14 @@ def test_values_are_written_with_the_next_run_and_read_after_the_last(double):
         graph.set_value(other, [1, 2], device="mps")
 
 
+def test_swapped_variables(double):
+    graph = sg.Graph()
+    a, b = graph.variable(1.0, name="a"), graph.variable(2.0, name="b")
+    swap = [graph.assign(a, b), graph.assign(b, a)]
+    graph.run(operations=swap, device="mps")
+    assert [float(graph.get_value(v, device="mps")) for v in (a, b)] == [2.0, 1.0]
+
+
 def test_runs_overlap_and_finish_in_order(double):
     graph, step, count, after, assign = counter()
     run = graph.compile([step], [after], [assign], device="mps")
