@@ -6,17 +6,22 @@ import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from stepgraph.backends.base import StepTime
 from stepgraph.backends.cpu import lowering as _lowerings
+from stepgraph.backends.cpu.chains import chained
 from stepgraph.backends.cpu.kernels.library import addresses, fetch_module
 from stepgraph.backends.cpu.lower import Lowering
 from stepgraph.backends.cpu.memory import Arena
+from stepgraph.backends.cpu.native.chain import ENTRY, chain_module
 from stepgraph.backends.cpu.native.emit import Arguments
 from stepgraph.backends.cpu.native.pool import Pool, default_threads, shared_pool
 from stepgraph.backends.cpu.native.pool import Program as NativeProgram
 from stepgraph.backends.cpu.plan import (
     At,
     Buffer,
+    ChainStep,
     KernelSource,
     KernelStep,
     PythonStep,
@@ -43,6 +48,7 @@ ALL_PASSES: dict[str, Pass] = {"normal_forms": normal_forms, **PASSES}
 # What this engine does after them; each can be switched off by name, as the passes can.
 OWN_PASSES = (
     *("variable_shapes", "fuse", "layout", "in_place", "fold_updates", "share_memory", "winograd"),
+    "chain",
 )
 
 # Composites that run faster spelled out, because the parts fuse with what stands around them.
@@ -64,6 +70,8 @@ def supports(definition: OpDefinition) -> bool:
 
 # The launch that fills in an argument of the next one.
 FETCH = "fetch"
+# A launch that only holds the arguments of a chain's member.
+PART = "part"
 
 
 class CpuRunner:
@@ -86,33 +94,68 @@ class CpuRunner:
         lowering = Lowering(program, self._state.buffer, self._disable, self._pool.threads)
         self.steps: list[Step] = lowering.steps
         kept = [*lowering.feeds.values(), *lowering.targets]
+        if "chain" not in self._disable:
+            self.steps = chained(self.steps, kept)
         self.arena = Arena(self.steps, kept, share=share)
         self._places = [(n, b.elements.reshape(b.shape)) for n, b in lowering.feeds.items()]
         self._results = [b.elements.reshape(b.shape) for b in lowering.targets]
         # Launches that fetch an argument: (their record, the record they fill in, its slot).
         self._fetches: list[tuple[int, int, int]] = []
+        # What chains look up while they run.
+        self._tables: list[Array] = []
         self._native = self._load()
         self._version = self._state.version
 
     def _load(self) -> NativeProgram:
         native = NativeProgram()
-        kernels = [s for s in self.steps if isinstance(s, KernelStep)]
+        kernels = [s for step in self.steps for s in _kernels_of(step)]
         table = addresses([s.source for s in kernels if s.source is not None])
+        chains: list[tuple[ChainStep, list[tuple[int, int]], Array]] = []
         for step in self.steps:
             if isinstance(step, PythonStep):
                 native.call(step.run)
                 continue
-            assert isinstance(step, KernelStep)
-            assert step.source is not None
-            self._launch(native, step, *table[step.source][step.kernel])
+            launched = []
+            for member in _kernels_of(step):
+                assert member.source is not None
+                alone = member is step
+                layout, address = table[member.source][member.kernel]
+                number = self._launch(native, member, layout, address, alone)
+                launched.append((address, number))
+            if isinstance(step, ChainStep):
+                chains.append((step, launched, self._launch_chain(native, step)))
+        for chain, launched, entries in chains:
+            wheres = [(address, native.slots(number).ctypes.data) for address, number in launched]
+            ranges = (one for ranges in chain.ranges for one in ranges)
+            entries[:] = [(*wheres[member], first, count) for member, first, count in ranges]
         for fetch, number, slot in self._fetches:
             native.slots(fetch)[1] = native.slots(number)[slot : slot + 1].ctypes.data
         return native
 
+    def _launch_chain(self, native: NativeProgram, step: ChainStep) -> Array:
+        """Adds the launch of a chain; returns its table, yet to be filled in."""
+        source = KernelSource(("chain",), chain_module)
+        layout, address = addresses([source])[source]["chain"]
+        lengths = [len(ranges) for ranges in step.ranges]
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        entries: Array = np.zeros((int(starts[-1]), ENTRY), np.int64)
+        self._tables += [starts, entries]
+        packed = layout.pack(starts=starts.ctypes.data, table=entries.ctypes.data)
+        native.launch(address, packed, step.tasks, step.name)
+        return entries
+
     def _launch(
-        self, native: NativeProgram, step: KernelStep, layout: Arguments, address: int
-    ) -> None:
-        """Adds a launch; float arguments that lie in memory are fetched by a launch before it."""
+        self,
+        native: NativeProgram,
+        step: KernelStep,
+        layout: Arguments,
+        address: int,
+        alone: bool,
+    ) -> int:
+        """Adds a launch; float arguments that lie in memory are fetched by a launch before it.
+
+        What is part of a chain gets a launch of no tasks, which holds its arguments.
+        """
         fetched = {n: v for n, v in step.arguments.items() if isinstance(v, Scaled)}
         records = []
         for value in fetched.values():
@@ -124,10 +167,12 @@ class CpuRunner:
             name: 0.0 if name in fetched else _number(value)
             for name, value in step.arguments.items()
         }
-        number = native.launch(address, layout.pack(**values), step.tasks, step.name)
+        tasks, name = (step.tasks, step.name) if alone else (0, PART)
+        number = native.launch(address, layout.pack(**values), tasks, name)
         slots = list(layout.fields)
         for record, name in zip(records, fetched, strict=True):
             self._fetches.append((record, number, slots.index(name)))
+        return number
 
     @property
     def planned_bytes(self) -> int:
@@ -160,6 +205,8 @@ class CpuRunner:
         found = []
         steps = iter(self.steps)
         for name, seconds in self._pool.profile(self._native):
+            if name == PART:
+                continue
             if name == FETCH:
                 found.append(StepTime(name, seconds, 0))
             else:
@@ -173,7 +220,7 @@ class CpuRunner:
         for step in self.steps:
             reads = ", ".join(f"{b.name}:{b.layout}" for b in step.reads)
             writes = ", ".join(f"{b.name}:{b.layout}" for b in step.writes)
-            tasks = f" x{step.tasks}" if isinstance(step, KernelStep) else ""
+            tasks = f" x{step.tasks}" if isinstance(step, KernelStep | ChainStep) else ""
             lines.append(f"  {writes} <- {step.name}{tasks}({reads})")
         python = sum(isinstance(s, PythonStep) for s in self.steps)
         lines.append(f"  {len(self.steps) - python} launches, {python} Python steps")
@@ -181,6 +228,13 @@ class CpuRunner:
         lines.append(f"  arena {planned:.1f} MB (without sharing {naive:.1f} MB)")
         lines.append(f"  variables and constants {self.held_bytes / 1e6:.1f} MB")
         return "\n".join(lines)
+
+
+def _kernels_of(step: Step) -> list[KernelStep]:
+    """The kernels that a step launches."""
+    if isinstance(step, ChainStep):
+        return step.members
+    return [step] if isinstance(step, KernelStep) else []
 
 
 def _number(value: Any) -> float:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stepgraph.backends.cpu.chains import block_cuts, panel_cuts
 from stepgraph.backends.cpu.fusion import Group, count
 from stepgraph.backends.cpu.kernels.nest import IDENTITY, NestSpec, Node, Operand, build_nest
 from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, Layout
+from stepgraph.backends.cpu.native.geometry import TILE_ROWS, tile_rows
 from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep
+from stepgraph.backends.cpu.plan import Grid as Tiling
 from stepgraph.backends.cpu.walks import Grid, Walk, collapse, place, walk
 from stepgraph.graph.dtypes import float32
 from stepgraph.graph.operation import Operation
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 # 16-lane vectors that one task handles: large enough to hide what a task costs, small enough
 # that sums over a block stay accurate and that many threads find work.
-BLOCK = 1024
+BLOCK = TILE_ROWS
 REDUCTIONS = {
     "reduction_sum": "sum",
     "reduction_maximum": "maximum",
@@ -231,11 +234,24 @@ def _emit(
         kernel="nest",
         arguments=arguments,
         tasks=outer * blocks,
+        grid=_tiles([m for _, m in (*moved, *outputs)], grid, mid_block),
     )
     ctx.add(step)
     for (partial, final), op in zip(finals, sums, strict=True):
         if final is not None:
             _finish(ctx, partial, final, REDUCTIONS[op.type], blocks)
+
+
+def _tiles(operands: Sequence[Moved], grid: Grid, block: int) -> Tiling | None:
+    """How tasks tile the operands in panels; None if positions are walked in two loops."""
+    if len(grid.outer) != 1 or grid.chunk != 0 or grid.rows != 1:
+        return None
+    plain = Walk([LANES], grid.mid * LANES, 1)
+    whole = [m.buffer for m in operands if m.buffer.layout is PANELS and m.walk == plain]
+    if not whole:
+        return None
+    rows = block_cuts(grid.mid, block)
+    return Tiling(panel_cuts(grid.outer[0], 1), dict.fromkeys(whole, rows))
 
 
 def _name(group: Group) -> str:
@@ -335,7 +351,7 @@ def _blocks(grid: Grid, reduce: str) -> tuple[int, int]:
     if reduce == "lanes":
         return max(1, BLOCK // grid.mid), grid.mid
     if grid.mid >= BLOCK:
-        return 1, BLOCK
+        return 1, tile_rows(grid.mid) or BLOCK
     return max(1, min(grid.rows, BLOCK // max(grid.mid, 1))), max(grid.mid, 1)
 
 

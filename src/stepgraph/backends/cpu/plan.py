@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +88,20 @@ class Step:
     flops: int = 0
 
 
+@dataclass(frozen=True)
+class Grid:
+    """How the tasks of a launch tile what it reads and writes: ``task = part * rows + row``.
+
+    Attributes:
+        panels: where parts begin among the panels of 16 channels, and their number at the end.
+        rows: for each buffer in panels that tasks read or write tile by tile, where rows of tasks
+            begin among its positions, and how many of these there are at the end.
+    """
+
+    panels: tuple[int, ...]
+    rows: Mapping[Buffer, tuple[int, ...]]
+
+
 @dataclass(eq=False)
 class KernelStep(Step):
     """A launch of a native kernel.
@@ -98,12 +112,32 @@ class KernelStep(Step):
         arguments: name to number, or to a `Buffer` whose address is meant (optionally offset in
             bytes).
         tasks: how many.
+        grid: which task touches what, if that is simple enough to say (`chains`).
     """
 
     source: KernelSource | None = None
     kernel: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
     tasks: int = 1
+    grid: Grid | None = None
+
+
+@dataclass(eq=False)
+class ChainStep(Step):
+    """Launches run as one: each of its tasks runs some tasks of every one of them, in order.
+
+    Attributes:
+        members: the launches.
+        ranges: for each task, (member, first task, count) in order.
+    """
+
+    members: list[KernelStep] = field(default_factory=list)
+    ranges: list[list[tuple[int, int, int]]] = field(default_factory=list)
+
+    @property
+    def tasks(self) -> int:
+        """How many."""
+        return len(self.ranges)
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,11 +71,21 @@ def _power_rule(g: Graph, a: Tensor, b: Tensor, y: Tensor, grad: Tensor) -> Pair
     return grad * by_base, grad * by_exponent
 
 
-def _extreme_rule(g: Graph, a: Tensor, b: Tensor, y: Tensor, grad: Tensor) -> Pair:
-    half = g.select(g.equal(a, b), 0.5 * grad, 0.0)
-    first = g.logical_and(g.equal(a, y), g.not_equal(a, b))
-    second = g.logical_and(g.equal(b, y), g.not_equal(a, b))
-    return g.select(first, grad, half), g.select(second, grad, half)
+def _extreme_rule(wins: str) -> Callable[[Graph, Tensor, Tensor, Tensor, Tensor], Pair]:
+    """The gradient goes to the side that wins, in halves if they are equal.
+
+    The sides alone decide, not the result, which so need not be kept.
+    """
+
+    def rule(g: Graph, a: Tensor, b: Tensor, y: Tensor, grad: Tensor) -> Pair:
+        half = g.select(g.equal(a, b), 0.5 * grad, 0.0)
+        compare = getattr(g, wins)
+        return g.select(compare(a, b), grad, half), g.select(compare(b, a), grad, half)
+
+    return rule
+
+
+_least_rule, _greatest_rule = _extreme_rule("less_than"), _extreme_rule("greater_than")
 
 
 def _atan2_rule(g: Graph, a: Tensor, b: Tensor, y: Tensor, grad: Tensor) -> Pair:
@@ -137,8 +147,8 @@ DEFINITIONS: tuple[OpDefinition, ...] = (
     binary("modulo", "modulo", np.fmod, _remainder_rule, _remainder_samples),
     binary("floor_modulo", "floorModulo", np.mod, _remainder_rule, _remainder_samples),
     binary("power", "power", np.power, _power_rule, _power_samples, kind="float"),
-    binary("minimum", "minimumWithNaNPropagation", np.minimum, _extreme_rule, _extremes),
-    binary("maximum", "maximumWithNaNPropagation", np.maximum, _extreme_rule, _extremes),
+    binary("minimum", "minimumWithNaNPropagation", np.minimum, _least_rule, _extremes),
+    binary("maximum", "maximumWithNaNPropagation", np.maximum, _greatest_rule, _extremes),
     binary(
         "atan2", "atan2", np.arctan2, _atan2_rule, pairs_between(0.3, 2.0, -2.0, 2.0), kind="float"
     ),

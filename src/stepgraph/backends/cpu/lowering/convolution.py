@@ -7,20 +7,22 @@ kernels, and their weights the same layout.
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any
 
+from stepgraph.backends.cpu.chains import panel_cuts, share_cuts
 from stepgraph.backends.cpu.fusion import Group
 from stepgraph.backends.cpu.layout_choice import Layouts
-from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS
+from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS, panels_of
 from stepgraph.backends.cpu.lower import Lowering
 from stepgraph.backends.cpu.lowering.winograd import (
     add_convolution,
     add_in_parts,
     add_weight_gradient,
 )
-from stepgraph.backends.cpu.native.geometry import Convolution
+from stepgraph.backends.cpu.native.geometry import IMAGES, Convolution
 from stepgraph.backends.cpu.native.winograd_shapes import suits_winograd
-from stepgraph.backends.cpu.plan import NATIVE, At, KernelSource, KernelStep, Scaled
+from stepgraph.backends.cpu.plan import NATIVE, At, Buffer, Grid, KernelSource, KernelStep, Scaled
 from stepgraph.backends.cpu.registry import UPDATING, Updating, lowers, prefers
 from stepgraph.graph.dtypes import float32
 from stepgraph.graph.operation import Operation
@@ -201,6 +203,16 @@ for _name in ("convolution_2d_weights_gradient", "matrix_multiplication"):
     UPDATING[_name] = Updating(_is_weight_gradient, lower_with_update)
 
 
+def _grid(writer: Buffer, values: dict[str, int], width: int) -> Grid | None:
+    """How tasks tile what they write: groups of panels, shares of its positions."""
+    *lead, channels = writer.shape
+    positions, units = math.prod(lead), values["units"]
+    if values["mode"] == IMAGES and values["parts"] > 1:
+        return None
+    rows = share_cuts(units, values["parts"], positions // units)
+    return Grid(panel_cuts(panels_of(channels), width), {writer: rows})
+
+
 def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> bool:
     parts = _parts(op)
     if parts is None:
@@ -233,6 +245,7 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
         step = KernelStep(name, [reader, w], [writer], tasks=tasks)
         step.kernel = "convolution_forward" if forward else "convolution_data_gradient"
         step.arguments = {**values, "x": At(x), "w": At(w), "y": At(y), "alpha": 1.0, "beta": 0.0}
+        step.grid = _grid(writer, values, blocking.panels)
     else:
         x = ctx.value(source, ROWS if stem else PANELS)
         y = ctx.value(op.inputs[1] if dense else op.inputs[0], PANELS)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from stepgraph.backends.cpu.chains import block_cuts, panel_cuts
 from stepgraph.backends.cpu.kernels.depthwise import DepthwiseSpec, build_depthwise
 from stepgraph.backends.cpu.kernels.depthwise_rows import RowsSpec, build_rows, fits_rows
 from stepgraph.backends.cpu.layout_choice import Layouts
 from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, panels_of
 from stepgraph.backends.cpu.lower import Lowering
-from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep
+from stepgraph.backends.cpu.plan import At, Buffer, Grid, KernelSource, KernelStep
 from stepgraph.backends.cpu.registry import lowers, prefers
 from stepgraph.graph.dtypes import float32
 from stepgraph.graph.operation import Operation
@@ -87,13 +88,15 @@ def _lower(ctx: Lowering, op: Operation) -> bool:
     y = ctx.output(op.output, PANELS)
     arguments |= {"x": At(x), "k": At(w), "y": At(y)}
     if kind == "forward" and fits_rows(window.kernel):
-        block = max(1, WINDOWS // sizes["ow"])
+        block = _rows_of_task(n, (sizes["oh"], sizes["ow"]), WINDOWS)
         blocks = -(-n * sizes["oh"] // block)
         strides = (1, 1) if flipped else window.strides
         outputs = _outputs(sizes["ow"])[0]
         rows_spec = RowsSpec(kind, window.kernel, strides, window.dilations, outputs, flipped)
         arguments |= {"block": block, "blocks": blocks}
-        _add(ctx, op, _rows_source(rows_spec), [x, w], y, arguments, panels_of(channels) * blocks)
+        grid = _grid(channels, arguments, x, y)
+        tasks = panels_of(channels) * blocks
+        _add(ctx, op, _rows_source(rows_spec), [x, w], y, arguments, tasks, grid=grid)
         return True
     block, high = max(1, WINDOWS // sizes["ow"]), sizes["oh"]
     if kind == "scatter":
@@ -114,6 +117,25 @@ def _outputs(width: int) -> tuple[int, int]:
     while most > 1 and most >= 2 * width:
         most //= 2
     return most, min(most, most_of_weights)
+
+
+def _rows_of_task(images: int, size: tuple[int, int], windows: int) -> int:
+    """Rows of windows for one task: of whole images, as many for every task, if they are small."""
+    height, width = size
+    most = windows // (height * width)
+    whole = next((n for n in range(min(images, most), 0, -1) if images % n == 0), 0)
+    return whole * height or max(1, windows // width)
+
+
+def _grid(channels: int, sizes: dict[str, Any], source: Buffer, pooled: Buffer) -> Grid:
+    """How tasks tile the pooled map, and the source where they look at whole images."""
+    rows, height, width = sizes["images"] * sizes["oh"], sizes["oh"], sizes["ow"]
+    cuts = block_cuts(rows, sizes["block"])
+    tiled = {pooled: tuple(cut * width for cut in cuts)}
+    if sizes["block"] % height == 0:
+        image = sizes["h"] * sizes["w"]
+        tiled[source] = tuple(cut // height * image for cut in cuts)
+    return Grid(panel_cuts(panels_of(channels), 1), tiled)
 
 
 def _lanes() -> int:
@@ -141,7 +163,7 @@ def _weights(ctx: Lowering, op: Operation, window: Window, arguments: dict[str, 
     source_tensor, _, pooled = _tensors(op)
     panels, taps = panels_of(arguments["channels"]), window.kernel[0] * window.kernel[1]
     rows = arguments["images"] * arguments["oh"]
-    block = max(1, SUMMED // arguments["ow"])
+    block = _rows_of_task(arguments["images"], (arguments["oh"], arguments["ow"]), SUMMED)
     parts = -(-rows // block)
     x, g = ctx.value(source_tensor, PANELS), ctx.value(pooled, PANELS)
     partial = ctx.scratch((parts, panels, taps, LANES), float32, f"{op.name}/partial")
@@ -153,7 +175,8 @@ def _weights(ctx: Lowering, op: Operation, window: Window, arguments: dict[str, 
     else:
         source = _source(DepthwiseSpec("weights", window.kernel, window.dilations))
         arguments |= {"sh": window.strides[0], "sw": window.strides[1]}
-    _add(ctx, op, source, [x, g], partial, arguments, panels * parts)
+    grid = _grid(arguments["channels"], arguments, x, g)
+    _add(ctx, op, source, [x, g], partial, arguments, panels * parts, grid=grid)
     target = ctx.output(op.output, ROWS)
     totals = {"x": At(partial), "y": At(target), "parts": parts, "panels": panels}
     totals["channels"] = arguments["channels"]
@@ -170,6 +193,7 @@ def _add(
     arguments: dict[str, Any],
     tasks: int,
     kernel: str = "depthwise",
+    grid: Grid | None = None,
 ) -> None:
     ctx.add(
         KernelStep(
@@ -180,5 +204,6 @@ def _add(
             kernel=kernel,
             arguments=arguments,
             tasks=tasks,
+            grid=grid,
         )
     )

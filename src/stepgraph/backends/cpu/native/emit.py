@@ -353,6 +353,12 @@ class Function:
         type_ = ir.FunctionType(value.type, [value.type])
         return Value(self, self.builder.asm(type_, "", "=r,0", [value.ir], side_effect=False))
 
+    def call_address(self, address: Value, *arguments: Value) -> None:
+        """Calls whatever function lies at an address; it takes the arguments as they are."""
+        type_ = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+        target = self.builder.inttoptr(address.ir, type_.as_pointer())
+        self.builder.call(target, [argument.ir for argument in arguments])
+
     def call(self, function: Function, *arguments: Value) -> None:
         """Calls another function of the module."""
         self.builder.call(function.ir, [argument.ir for argument in arguments])

@@ -53,6 +53,18 @@ ENOUGH_TASKS = 16
 SPLIT_TASKS, SPLIT_POSITIONS, AMPLE_POSITIONS = 64, 512, 1 << 14
 
 
+# Positions that launches cut their work by where they can, so that one's tasks fit another's.
+TILE_ROWS = 1024
+
+
+def tile_rows(positions: int) -> int:
+    """The most positions up to `TILE_ROWS` that divide the map's; all if few, 0 if odd."""
+    if positions <= TILE_ROWS:
+        return positions
+    tiles = range(-(-positions // TILE_ROWS), positions * 2 // TILE_ROWS + 1)
+    return next((positions // n for n in tiles if positions % n == 0), 0)
+
+
 @dataclass(frozen=True)
 class Convolution:
     """A two-dimensional convolution, NHWC positions, channels in panels.
@@ -203,6 +215,17 @@ class Convolution:
         ]
         return (reaching[0], reaching[-1] + 1 - reaching[0]) if reaching else (0, 0)
 
+    def _tiled(self, parts: int, most: int, units: int, positions: int) -> int:
+        """A number of parts near the one given, at whose ends tiles of positions end too."""
+        tile = tile_rows(positions)
+        tiles = positions // tile if tile else 1
+        if tiles == 1 or units % tiles:
+            return parts
+        if parts >= tiles:
+            return parts // tiles * tiles
+        fitting = [n for n in range(parts, tiles + 1) if tiles % n == 0 and n <= most]
+        return fitting[0] if fitting else parts
+
     def _row_parts(self, groups: int, units: int, rows_per_unit: int) -> int:
         by_work = self.multiply_adds() // (groups * TASK_WORK)
         by_rows = units * rows_per_unit // TASK_ROWS
@@ -221,6 +244,8 @@ class Convolution:
         }[mode]
         groups = -(-self.out_panels // blocking.panels)
         parts = self._row_parts(groups, units, rows)
+        if mode != IMAGES:
+            parts = self._tiled(parts, units, units, self.images * height * width)
         chunk = max(1, round(DEPTH / (self.taps * self.channel_width)))
         return self._arguments(mode, units, parts, chunk), groups * parts
 
@@ -252,6 +277,8 @@ class Convolution:
         # threads would have nothing to do.
         most = self._row_parts(groups, units, rows)
         parts = max(1, most // 4, min(most, -(-ENOUGH_TASKS // groups)))
+        if mode != IMAGES:
+            parts = self._tiled(parts, most, units, self.images * height * width)
         chunk = min(self.out_panels, max(1, round(DEPTH / (self.taps * PANEL))))
         arguments = self._arguments(mode, units, parts, chunk)
         arguments["scratch_size"] = chunk * self.taps * PANEL * PANEL * blocking.panels
