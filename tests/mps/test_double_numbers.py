@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.mps.double import Refused, sdk
-from tests.mps.messages import normal, numbers, session
+from tests.mps.messages import List, normal, numbers, session
 
 F32 = sdk.value("MPSDataTypeFloat32")
 UNARY = "WithTensor:name:"
@@ -255,6 +255,10 @@ def test_products(s):
     refuses(s, "times", selector, b, a)
     i = np.ones((2, 2), np.int32)
     refuses(s, "must be one of", selector, i, i)
+    a = s.send("softMaxWithTensor:axis:name:", s.placeholder([3, 20, 20]), 2, None)
+    refuses(s, "attention", selector, a, normal(3, 20, 64))
+    with pytest.raises(Refused, match="differentiation is wrong"):
+        s.send("gradientForPrimaryTensor:withTensors:name:", a, List((a,)), None)
     wide = s.placeholder([1, 32769])
     tall = s.placeholder([32769, 1], name="y")
     refuses(s, "split", selector, wide, tall)
@@ -358,6 +362,8 @@ def test_shapes_refuse(s):
         "expandDimsOfTensor:axesTensor:name:",
     ):
         refuses(s, "must be a constant", form, x, fed)
+    infinite = s.constant(np.array([-np.inf], "f"))
+    refuses(s, "infinite constant", "castTensor:toType:name:", infinite, F32)
     with pytest.raises(Refused, match="nothing says what comes out"):
         s.of("castTensor:toType:name:", x * 1e12, sdk.value("MPSDataTypeInt32"))
 

@@ -536,6 +536,8 @@ def test_while(s):
     wide = s.send("lessThanWithPrimaryTensor:secondaryTensor:name:", x, limit, None)
     refuses("not rank 0", loop, s, [x], lambda v: wide, lambda v: v)
     refuses("tensors and 1", loop, s, [x], test, lambda v: [v[0], v[0]])
+    zero = s.constant(np.zeros(1, "f"))
+    refuses("constant 0.0", loop, s, [zero], test, lambda v: v)
     refuses("without inputs", loop, s, [], test, lambda v: v)
 
 

@@ -89,6 +89,9 @@ def if_(b: Builder, predicate: Object, then: Any, otherwise: Any) -> list[Object
 
 def while_(b: Builder, initial: Sequence[Object], before: Any, after: Any) -> list[Object]:
     b.need(initial, "a loop without inputs")
+    for t in initial:
+        if t.operation.kind == "constant" and t.dtype in dtypes.FLOATS:
+            b.need(t.operation.value.any(), "a loop that begins with a constant 0.0 aborts")
     with b.region() as first:
         arguments = _arguments(b, initial)
         mutable = _array(b, [], "NSMutableArray")

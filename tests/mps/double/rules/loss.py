@@ -55,6 +55,21 @@ def cross_entropy_gradient(
     )
 
 
+def _attention(b: Builder, x: Object, y: Object) -> None:
+    """Softmax times values, of some sizes, is compiled wrongly on macOS 26."""
+    batch = int(np.prod(x.shape[:-2], dtype=np.int64))
+    softmaxed = x.operation.selector.startswith("softMaxWithTensor")
+    if b.double.version >= (26, 0) and softmaxed and y.shape[-1] == 64 and batch >= 3:
+        b.need(
+            not 17 <= x.shape[-1] <= 24,
+            f"attention over {x.shape[-1]} places is compiled wrongly: transpose both operands",
+        )
+
+
+def autodiff(b: Builder, primary: Object, tensors: list[Object]) -> Object:
+    raise b.refuse("the framework's own differentiation is wrong for several ops")
+
+
 def product(b: Builder, x: Object, y: Object) -> Object:
     b.dtype(x, (*dtypes.FLOATS, dtypes.COMPLEX64), "primary")
     kind = b.same_dtype(x, y)
@@ -66,6 +81,7 @@ def product(b: Builder, x: Object, y: Object) -> Object:
         for t in (x, y):
             lazy = t.operation.selector.startswith("broadcastTensor")
             b.need(not lazy, "a broadcast operand is wrong on 26.2: materialize it")
+    _attention(b, x, y)
     shape = (*b.broadcast(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
     return b.one([x, y], shape, kind, np.matmul)
 
@@ -92,4 +108,5 @@ RULES: dict[str, Any] = {
     "bandPartWithTensor:numLower:numUpper:name:": band_part,
     "bandPartWithTensor:numLowerTensor:numUpperTensor:name:": constants(band_part, scalar=[1, 2]),
     "inverseOfTensor:name:": inverse,
+    "gradientForPrimaryTensor:withTensors:name:": autodiff,
 }

@@ -147,6 +147,9 @@ def shape_of(b: Builder, x: Object) -> Object:
 
 def cast(b: Builder, x: Object, dtype: int) -> Object:
     kind = dtypes.numpy(dtype)
+    value = getattr(x.operation, "value", None)
+    if x.operation.kind == "constant" and value.dtype.kind == "f":
+        b.need(not np.isinf(value).any(), "a cast of an infinite constant crashes some drivers")
 
     def convert(v: np.ndarray) -> np.ndarray:
         if kind.kind in "iu" and v.dtype.kind in "fiu":
