@@ -54,6 +54,7 @@ def test_curves_and_looks_are_those_of_the_metrics_file(tmp_path: Path) -> None:
         (r["epoch"], r["val_accuracy"]) for r in records if "val_accuracy" in r
     ]
     assert view.memory > 10_000_000
+    assert view.planned > 0
     assert view.started is not None
     assert view.started.total == len(records)
     again = Live()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -276,7 +276,6 @@ class Session:
             if self._resume is not None and training.step:
                 live.recall(run.read_metrics())
             training.save_every_seconds = SAVE_EVERY_SECONDS
-            live.planned = _plan(training.learner)
             self.training = training
             ended = training.train()
             if ended.status == "done":
@@ -289,14 +288,6 @@ class Session:
                     lambda done: live.change(validated=done / len(splits.test)),
                 )
             live.ended(ended)
-
-
-def _plan(learner: Learner) -> Callable[[], int]:
-    def planned() -> int:
-        step = learner.model.runtime.step("train", (False,))
-        return int(step.executable.planned_bytes())
-
-    return planned
 
 
 def _bytes(data: Dataset, place: int) -> NDArray[np.uint8]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -26,8 +26,12 @@ from stepgraph.cli.options import (
 from stepgraph.cli.stopping import StopRequest
 from stepgraph.errors import SettingError
 from stepgraph.runs.beginning import begin, new_folder, settle_new, settle_resumed
+from stepgraph.runs.config import RunConfig
 from stepgraph.runs.defaults import AUGMENTS, JOB, OPTIMIZERS, RUNS, SCHEDULES
+from stepgraph.runs.events import Reporter, Several
 from stepgraph.runs.learner import canonical_model
+from stepgraph.runs.live import Live
+from stepgraph.runs.training import normalization
 
 
 def _choices(table: Mapping[str, tuple[str, Any]]) -> str:
@@ -133,12 +137,19 @@ def _choices(table: Mapping[str, tuple[str, Any]]) -> str:
     metavar="STEPS",
     help="Steps between checkpoints.  [default: about a minute]",
 )
+@click.option(
+    "--dashboard",
+    metavar="[HOST:]PORT",
+    help="Serve a page that shows the run, at 127.0.0.1 without HOST; PORT 0 for a free one. "
+    "Beyond this machine the address printed has a token in it.",
+)
 @click.option("--quiet", is_flag=True, help="Print nothing but errors and remarks.")
 @json_option
 def command(
     run_dir: Path | None,
     resume: bool,
     download: bool,
+    dashboard: str | None,
     quiet: bool,
     as_json: bool,
     **given: Any,
@@ -172,14 +183,31 @@ def command(
             run = RunDirectory(run_dir or new_folder(config))
     for remark in remarks:
         reporter.note(remark)
-    with run.training():
+    with ExitStack() as stack:
+        if dashboard is not None:
+            reporter = _shown(dashboard, config, reporter, stack)
+        stack.enter_context(run.training())
         training = begin(run, config, splits, resume, reporter, stop)
         with stop:
             ended = training.train()
-    reporter.ended(ended)
+        reporter.ended(ended)
     if ended.status == "done":
         return 0
     return stop.exit_code if stop.requested else 130
+
+
+def _shown(address: str, config: RunConfig, reporter: Reporter, stack: ExitStack) -> Reporter:
+    """A reporter that tells a page, too; the page is served until the stack ends."""
+    from stepgraph.dashboard import Dashboard, parse_address
+
+    try:
+        host, port = parse_address(address)
+    except SettingError as error:
+        raise click.BadParameter(str(error), param_hint="--dashboard") from error
+    live = Live(config.class_names, normalization(config))
+    served = stack.enter_context(Dashboard(live, host, port))
+    reporter.note(f"the run is shown at {served.url}")
+    return cast(Reporter, Several(reporter, live))
 
 
 def _stopping(cause: str) -> str:

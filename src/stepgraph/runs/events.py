@@ -82,11 +82,13 @@ class Seen:
         y: one-hot labels, float32 ``(B, classes)``.
         predict: probabilities ``(N, classes)`` of pictures ``(N, H, W, C)``, by the network as it
             is now. To be called before the reporter's method returns; the step waits for it.
+        planned: bytes of intermediate values that the device planned for the step.
     """
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
     predict: Callable[[Any], NDArray[np.float32]]
+    planned: Callable[[], int] = lambda: 0
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,10 @@ class Learner:
         found = self.model.train_on_batch(x, y, return_dict=True)
         return float(found["loss"]), float(found["accuracy"])
 
+    def planned_bytes(self) -> int:
+        """Bytes of intermediate values that the device planned for a step."""
+        return int(self.model.runtime.step("train", (False,)).executable.planned_bytes())
+
     def predict(self, x: Array) -> NDArray[np.float32]:
         """Probabilities ``(B, classes)`` of pictures ``(B, H, W, C)``."""
         return np.asarray(self.model.predict_on_batch(x), np.float32)

@@ -178,14 +178,12 @@ class Live:
     Args:
         class_names: of the network's outputs.
         normalize: what was done to the pictures' channels, to be undone.
-        planned: bytes of intermediate values of a step, asked for once after the first step.
         pictures: how many pictures of a batch are shown.
         clock: in seconds.
     """
 
     class_names: Sequence[str] = ()
     normalize: Normalize | None = None
-    planned: Callable[[], int] = lambda: 0
     pictures: int = PICTURES
     clock: Callable[[], float] = time.monotonic
     _view: View = field(default_factory=View, init=False)
@@ -229,13 +227,12 @@ class Live:
         point = Point(event.step, 1, event.loss, event.accuracy)
         with self._lock:
             self._curve.add(point)
-            view = replace(self._view, stepped=event, phase="training", message="")
-            self._view = view
-        if not view.planned:
-            self.change(planned=self.planned())
+            self._view = replace(self._view, stepped=event, phase="training", message="")
 
     def seen(self, batch: Seen) -> None:
         """Predicts some of the batch's pictures, if it is time to."""
+        if self._pictures_at is None:
+            self.change(planned=batch.planned())
         now = self.clock()
         if self._pictures_at is not None and now - self._pictures_at < PICTURE_SECONDS:
             return

@@ -108,7 +108,8 @@ class Training:
                 self._sums += (loss, accuracy, 1)
                 seconds = time.monotonic() - began
                 self._tell_step(epoch, epoch_step, loss, accuracy, seconds)
-                self.reporter.seen(Seen(x, y, self.learner.predict))
+                learner = self.learner
+                self.reporter.seen(Seen(x, y, learner.predict, learner.planned_bytes))
                 record = {"step": self.step, "epoch": epoch + 1, "loss": loss, "accuracy": accuracy}
                 ended = stream.state.step == 0
                 if ended or self.step == self.total:
