@@ -25,6 +25,28 @@ if TYPE_CHECKING:
     help="Write the messages that build the network's MPSGraph, as JSON lines.",
 )
 @click.option(
+    "--objc",
+    "objc",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write a Swift package that trains and predicts without Python.",
+)
+@click.option(
+    "--mpsgraphpackage",
+    "graph_package",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Write the prediction, weights included, as a file of MPSGraph's own. On a Mac only.",
+)
+@click.option("--name", help="Name of the Swift package.  [default: the network's]")
+@click.option(
+    "--predict-batch-size",
+    type=POSITIVE,
+    default=1,
+    show_default=True,
+    help="Samples that the Swift package, or MPSGraph's file, predicts at once.",
+)
+@click.option(
     "--system",
     default="iOS 26.0",
     show_default=True,
@@ -47,6 +69,10 @@ if TYPE_CHECKING:
 def command(
     model: str,
     messages: Path | None,
+    objc: Path | None,
+    graph_package: Path | None,
+    name: str | None,
+    predict_batch_size: int,
     system: str,
     batch_size: int,
     image_size: int,
@@ -60,13 +86,19 @@ def command(
 
     MODEL is a run directory, a file that Model.save wrote, or the name of a network; picture size,
     classes, optimizer and model options count for a name only. Both the training step and the
-    prediction are written, for one batch size.
+    prediction are written, each for one batch size: messages for that of training, of which the
+    Swift package predicts any number.
     """
-    from stepgraph.backends.mps.recording import record
     from stepgraph.runs.exporting import export
 
-    if messages is None:
-        raise click.UsageError("Nothing to write: say --messages FILE.")
+    if messages is None and objc is None and graph_package is None:
+        raise click.UsageError(
+            "Nothing to write: say --messages FILE, --objc DIR or --mpsgraphpackage PATH."
+        )
+    if graph_package is not None:
+        from stepgraph.runs.packaging import require_framework
+
+        require_framework()
     exported = export(
         model,
         batch_size,
@@ -76,9 +108,27 @@ def command(
         options=model_options,
         optimizer=optimizer,
     )
-    recording = record(exported.programs, exported.variables, exported.values, system)
-    _write_messages(recording, messages)
-    _report(exported, recording, messages, as_json)
+    if messages is not None:
+        from stepgraph.backends.mps.recording import record
+
+        recording = record(exported.programs, exported.variables, exported.values, system)
+        _write_messages(recording, messages)
+        _report(exported, recording, messages, as_json)
+    if objc is not None or graph_package is not None:
+        from stepgraph.runs.packaging import write_graph_package, write_swift_package
+
+        written = []
+        if objc is not None:
+            sizes = (batch_size, predict_batch_size)
+            title = name or exported.name
+            written.append(write_swift_package(exported.model, objc, title, *sizes))
+        if graph_package is not None:
+            written.append(write_graph_package(exported.model, graph_package, predict_batch_size))
+        for path in written:
+            if as_json:
+                output.emit("export", model=exported.name, batch_size=batch_size, file=str(path))
+            else:
+                print(f"{exported.name}: {path}")
 
 
 def _write_messages(recording: Recording, path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Messages printed as Objective-C: the same graphs without Python, as a Swift package."""
