@@ -164,12 +164,14 @@ class RubiconBridge:
         values = [
             self._argument(a, t, selector, alive) for a, t in zip(arguments, argtypes, strict=True)
         ]
-        result = self._runtime.send_message(
-            pointer, self._selector(selector), *values, restype=restype, argtypes=argtypes
-        )
-        alive.clear()
-        if self._raised:
-            raise self._raised.pop(0)
+        try:
+            result = self._runtime.send_message(
+                pointer, self._selector(selector), *values, restype=restype, argtypes=argtypes
+            )
+        finally:
+            alive.clear()
+            if self._raised:
+                raise self._raised.pop(0)
         return self._value(result)
 
     def _plain(
