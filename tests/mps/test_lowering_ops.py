@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+from stepgraph.backends.mps.device import lowered_program, use
+from stepgraph.backends.mps.enums import DATA_TYPES
+from stepgraph.backends.mps.lowering import LOWERINGS
+from stepgraph.backends.mps.system import Version
+from stepgraph.errors import UnsupportedError
 from tests.mps.double import Double
 from tests.ops.harness import (
     VALUE_TOLERANCE,
@@ -14,12 +20,6 @@ from tests.ops.harness import (
     run,
 )
 from tests.ops.test_gradients import draw, gradient_cases, gradients_of
-
-from stepgraph.backends.mps.device import lowered_program, use
-from stepgraph.backends.mps.enums import DATA_TYPES
-from stepgraph.backends.mps.lowering import LOWERINGS
-from stepgraph.backends.mps.system import Version
-from stepgraph.errors import UnsupportedError
 
 NEWEST = (26, 0)
 # The oldest system in whose selectors every op can be said, and the ops said otherwise there.

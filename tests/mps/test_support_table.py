@@ -7,11 +7,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.mps.double import sdk
 
 from stepgraph.backends.mps.lowering import LOWERINGS
+from tests.mps.double import sdk
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
