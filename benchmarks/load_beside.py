@@ -4,7 +4,8 @@
 
 A busy process, free to move or pinned to one of our processors, leaves (n - 1/2) of n processors. A
 step that shares work as it goes slows down by little more than n / (n - 1/2); one that waits for
-every thread at each of its several hundred launches, or spins while it waits, many times. Shown are medians in milliseconds and the ratio to the quiet machine; with `--torch`, PyTorch's too.
+every thread at each of its several hundred launches, or spins while it waits, many times. Shown are
+medians in milliseconds and the ratio to the quiet machine; with `--torch`, PyTorch's too.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ The schedule is then played with the executor's own rule (`executor_ir`): a thre
 launch, which the others see a moment later. What is left out: shared caches and memory bandwidth
 (launches that move data gain less than said once bandwidth is reached) and clock speeds that fall
 when all cores work. Beside the prediction for as many threads as there are processors stands the
-measured time. Then come the launches that lose most with the largest number of threads, and how many
-tasks they have.
+measured time. First come the launches that lose most with the largest number of threads, and how
+many tasks they have.
 """
 
 from __future__ import annotations
