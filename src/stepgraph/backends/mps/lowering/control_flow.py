@@ -97,7 +97,7 @@ def _for(b: Builder, operation: Operation, inputs: Sequence[Handle]) -> list[Han
     where = _present(outputs)
     if not where:
         return [None] * len(outputs)
-    carried = inputs[1 : 1 + len(outputs)]
+    carried = [_carried(e, inputs[1 + i], operation.inputs[1 + i]) for i in where]
     trips = _trips(e, operation, inputs[0])
 
     def function(index: Handle, arguments: Handle) -> List:
@@ -115,10 +115,21 @@ def _for(b: Builder, operation: Operation, inputs: Sequence[Handle]) -> list[Han
         len(where),
         "forLoopWithNumberOfIterations:initialBodyArguments:body:name:",
         trips.handle,
-        List(tuple(carried[i] for i in where)),
+        List(tuple(carried)),
         Block(_TENSORS, ("MPSGraphTensor", _TENSORS), function),
     )
     return _spread(found, where, len(outputs))
+
+
+def _carried(e: Emitter, given: Handle, tensor: Tensor) -> Handle:
+    """A value that a loop starts with: a literal zero of floats ends the process."""
+    if tensor.operation.type != "constant" or not tensor.dtype.is_float:
+        return given
+    value = tensor.operation.attributes["value"]
+    if value.any():
+        return given
+    whole = e.constant(np.broadcast_to(np.int32(0), known(tensor.shape)))
+    return e.cast_plainly(whole, tensor.dtype).handle
 
 
 def _trips(e: Emitter, operation: Operation, given: Handle) -> Value:
@@ -140,7 +151,8 @@ def _while(b: Builder, operation: Operation, inputs: Sequence[Handle]) -> list[H
     before, after = operation.regions
     where, maximum = _present(outputs), operation.attributes["maximum_iterations"]
     # The number of trips so far is carried along, if only for its sake.
-    start = [e.constant(0, int32).handle, *(inputs[i] for i in where)]
+    given_values = (_carried(e, inputs[i], operation.inputs[i]) for i in where)
+    start = [e.constant(0, int32).handle, *given_values]
 
     def given(arguments: Handle) -> tuple[Value, list[Handle]]:
         trip, *rest = b.unpack(arguments, len(start))
