@@ -40,6 +40,8 @@ DEPTH = 256
 FEW_CHANNELS = 8
 # Multiply-adds that a task should at least do: some ten microseconds, a hundred times its overhead.
 TASK_WORK = 1 << 19
+# The same where there are few tasks: about a microsecond.
+LEAST_TASK_WORK = 1 << 16
 # Fewest rows a task should have, so that what it reads of B is used often enough; and how many
 # tasks are plenty for any number of threads (beyond that, B is only read more often).
 TASK_ROWS = 32
@@ -226,16 +228,26 @@ class Convolution:
         fitting = [n for n in range(parts, tiles + 1) if tiles % n == 0 and n <= most]
         return fitting[0] if fitting else parts
 
+    def _work_parts(self, groups: int) -> int:
+        """Into how many parts each of some groups may be cut so that a task has enough to do.
+
+        Three tasks cannot be dealt evenly to two threads, so few tasks may be smaller ones.
+        """
+        work = self.multiply_adds() // groups
+        fine = min(work // LEAST_TASK_WORK, -(-ENOUGH_TASKS // groups))
+        return max(1, work // TASK_WORK, fine)
+
     def _row_parts(self, groups: int, units: int, rows_per_unit: int) -> int:
-        by_work = self.multiply_adds() // (groups * TASK_WORK)
+        by_work = self._work_parts(groups)
         by_rows = units * rows_per_unit // TASK_ROWS
         return max(1, min(by_work, by_rows, units, -(-TASKS // groups)))
 
     def forward(self, blocking: Blocking) -> tuple[dict[str, int], int]:
         """Sizes for ``convolution_forward``, and its number of tasks."""
         height, width = self.out_size
-        # With few terms to a sum, rows of one place cost most.
-        shallow = self.taps * self.channels[0] < 64
+        # Rows along a first layer's images lie far apart, and their results farther. They pay where
+        # padding leaves places that are rows of their own, and sums have few terms.
+        shallow = any(self.padding) and self.taps * self.channels[0] < 16
         mode = self._mode(width, (32 if shallow else 7) if self.rows else 16)
         units, rows = {
             FLAT: (self.images * height * width, 1),
@@ -293,7 +305,7 @@ class Convolution:
         mode = self._mode(width, 7)
         groups = -(-self.out_panels // blocking.panels)
         units = self.in_panels * self.kernel[0]
-        by_work = max(1, self.multiply_adds() // (groups * TASK_WORK))
+        by_work = self._work_parts(groups)
         positions = self.images * height * width
         rooms = positions if mode == FLAT else self.images
         wanted = -(-SPLIT_TASKS // groups)
