@@ -28,7 +28,8 @@ class MemoryPlan:
         variables: weights, optimizer slots, moving statistics.
         constants: numbers in the graph.
         ports: buffers of feeds and results of one run; each further one under way adds as much.
-        peak: most that intermediate values take at a time, each freed after its last use.
+        peak: most that intermediate values take at a time, each freed after its last use, new
+            values of variables at the end of the run, where they are assigned.
         unshared: what they take if none is freed.
     """
 
