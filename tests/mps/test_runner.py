@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import numpy as np
@@ -202,6 +203,42 @@ def test_nothing_is_kept_once_the_device_is_given_up():
         assert session.version == (26, 0)
     assert not double.owned()
     assert not double.alive()
+
+
+def test_what_python_collects_is_let_go(double):
+    """Weights of a graph that nobody holds do not stay on the GPU; an executable goes first."""
+    graph, step, _, after, assign = counter()
+    run = graph.compile([step], [after], [assign], device="mps")
+    for _ in range(2 * IN_FLIGHT):
+        last = run.run_async({step: 1.0})
+    assert float(last.result()[0]) == 2 * IN_FLIGHT
+    graph.set_value("count", 0.0, device="mps")
+    run.run({step: 1.0})
+    graph.get_value("count", device="mps")
+    del graph, step, after, assign, run, last
+    gc.collect()
+    other = sg.Graph()
+    other.run(targets=[other.variable(1.0) * 2.0], device="mps")
+    owned = double.owned()
+    assert owned["MPSGraph"] == 1
+    assert owned["MPSGraphExecutable"] == 1
+
+
+def test_buffers_of_a_checkpoint_are_not_kept(double):
+    graph = sg.Graph()
+    variables = [graph.variable(np.zeros(50, "float32"), name=f"v{i}") for i in range(4)]
+    updates = [graph.assign(v, v + 1.0) for v in variables]
+    run = graph.compile([], [variables[0] * 1.0], updates, device="mps")
+    run.run()
+    before = double.owned()
+    for value in (1.0, 8.0):
+        assert [graph.get_value(v, device="mps")[0] for v in variables] == [value] * 4
+        for v in variables:
+            graph.set_value(v, np.full(50, 7.0), device="mps")
+        run.run()
+    run.run()
+    kept = double.owned()
+    assert kept["MPSGraphTensorData"] == before["MPSGraphTensorData"]
 
 
 def test_profile_describe_and_plan(double):

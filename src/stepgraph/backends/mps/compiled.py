@@ -52,7 +52,6 @@ class Slot:
         self.outputs = List(tuple(b.data for b in self.results))
         self.done = threading.Event()
         self.error: str | None = None
-        self._bridge = bridge
         self.descriptor = bridge.new("MPSGraphExecutableExecutionDescriptor")
         takes = ("NSArray<MPSGraphTensorData>", "NSError")
         bridge.send(
@@ -61,11 +60,11 @@ class Slot:
             Block("void", takes, _handler(bridge, weakref.ref(self))),
         )
 
-    def close(self) -> None:
-        """Frees the memory."""
-        self._bridge.drop(self.descriptor)
-        for buffer in (*self.feeds, *self.results):
-            buffer.close()
+    @property
+    def handles(self) -> list[Handle]:
+        """What is owned."""
+        buffers = (*self.feeds, *self.results)
+        return [self.descriptor, *(handle for b in buffers for handle in b.handles)]
 
 
 def _handler(bridge: Bridge, reference: weakref.ref[Slot]) -> Any:
@@ -99,6 +98,7 @@ class Compiled:
         feeds: placeholders.
         targets: tensors to compute; at least one.
         operations: what must also happen.
+        keep: whether the buffers of a run are kept for the next.
 
     Must be made with a pool open and the session's lock held.
     """
@@ -110,6 +110,7 @@ class Compiled:
         feeds: Sequence[tuple[Handle, Port]],
         targets: Sequence[tuple[Handle, Port]],
         operations: Sequence[Handle],
+        keep: bool = True,
     ) -> None:
         self._session = session
         bridge = session.bridge
@@ -122,6 +123,9 @@ class Compiled:
         self._free: list[Slot] = []
         self._slots: list[Slot] = []
         self._room = threading.Semaphore(IN_FLIGHT)
+        self._keep = keep
+        self._end = weakref.finalize(self, _discard, session, self._executable, self._slots)
+        self._end.atexit = False
 
     def run(self, feeds: Mapping[str, Array], before: Callable[[], None] = _nothing) -> list[Array]:
         """Runs once and returns the targets' values, of their shapes on the GPU.
@@ -147,6 +151,7 @@ class Compiled:
         self._room.acquire()
         try:
             with self._session.lock, self._session.bridge.pool():
+                self._session.sweep()
                 if self._free:
                     slot = self._free.pop()
                 else:
@@ -197,18 +202,25 @@ class Compiled:
         return results
 
     def _give(self, slot: Slot) -> None:
-        self._free.append(slot)
+        if self._keep:
+            self._free.append(slot)
+        else:
+            self._slots.remove(slot)
+            self._session.discard(slot.handles)
         self._room.release()
 
     def close(self) -> None:
         """Waits for runs under way, then frees executable and memory."""
         for _ in range(IN_FLIGHT):
             self._room.acquire()
+        self._end()
         with self._session.lock:
-            for slot in self._slots:
-                slot.close()
-            self._slots.clear()
-            self._session.bridge.drop(self._executable)
+            self._session.sweep()
+
+
+def _discard(session: Session, executable: Handle, slots: list[Slot]) -> None:
+    session.discard([executable, *(handle for slot in slots for handle in slot.handles)])
+    slots.clear()
 
 
 def _compile(

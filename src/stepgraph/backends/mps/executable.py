@@ -30,6 +30,7 @@ def build(program: Program, state: MpsState) -> tuple[Compiled | None, Built]:
     """
     session = state.session
     with session.lock, session.bridge.pool():
+        session.sweep()
         builder = Builder(session.bridge, state.graph, session.version, LOWERINGS, state.variable)
         built = builder.build(program)
         if not built.targets:

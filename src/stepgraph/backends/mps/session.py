@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
 
 import numpy as np
 
@@ -32,11 +32,16 @@ class Session:
         collector: the one thread that fetches results of asynchronous runs, in their order; it
             never runs anything of the user's.
         version: of the operating system.
+
+    Objects whose owner was collected by Python are let go at the next build or run (`sweep`), not
+    by the collection itself, which may come at any moment on any thread.
     """
 
     def __init__(self, bridge: Bridge) -> None:
         self.bridge = bridge
         self.lock = threading.RLock()
+        self._discarded: deque[Handle] = deque()
+        self._discarded_graphs: deque[Handle] = deque()
         self.system = bridge.system()
         self.version = parse_system(self.system)
         if self.version < MINIMUM:
@@ -60,10 +65,29 @@ class Session:
         """One line for people."""
         return f"{self.name}, {self.system}"
 
+    def discard(self, handles: Iterable[Handle], graphs: Iterable[Handle] = ()) -> None:
+        """Has objects let go soon; may be called from anywhere, without the lock.
+
+        Args:
+            handles: owned.
+            graphs: MPSGraph objects; an executable must not outlive its graph, so they go last.
+        """
+        self._discarded.extend(handles)
+        self._discarded_graphs.extend(graphs)
+
+    def sweep(self) -> None:
+        """Lets go of what was discarded; to be called with the lock held."""
+        graphs = [self._discarded_graphs.popleft() for _ in range(len(self._discarded_graphs))]
+        while self._discarded:
+            self.bridge.drop(self._discarded.popleft())
+        for graph in graphs:
+            self.bridge.drop(graph)
+
     def close(self) -> None:
         """Waits for what is under way and lets go of the device."""
         self.collector.shutdown()
         with self.lock:
+            self.sweep()
             for handle in (self.queue, self.device, self.metal):
                 self.bridge.drop(handle)
 
@@ -88,7 +112,6 @@ class Buffer:
         )
         if buffer is None:
             raise MemoryError(f"mps: no buffer of {length} bytes: use a smaller batch")
-        self._bridge = bridge
         self._buffer: Handle = buffer
         view = bridge.view(buffer, length)
         self.array: Array = np.frombuffer(view, dtype.numpy).reshape(tuple(shape))
@@ -100,8 +123,7 @@ class Buffer:
             data_type(dtype),
         )
 
-    def close(self) -> None:
-        """Frees the memory; the array must not be touched any more."""
-        self.array = cast(Any, None)
-        self._bridge.drop(self.data)
-        self._bridge.drop(self._buffer)
+    @property
+    def handles(self) -> tuple[Handle, Handle]:
+        """What is owned, and must be let go by who made this."""
+        return self.data, self._buffer

@@ -6,6 +6,7 @@ values, and a value is written by an executable that assigns a fed one, read by 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 
@@ -44,6 +45,8 @@ class MpsState:
         self._readers: dict[frozenset[str], Compiled] = {}
         self._writes: list[Future[list[Array]]] = []
         self._read_one = False
+        self._end = weakref.finalize(self, _discard, session, self.graph, self.handles)
+        self._end.atexit = False
 
     def variable(self, name: str) -> Handle:
         """The MPSGraph's variable, made when first asked for, with the value it has by then."""
@@ -114,8 +117,9 @@ class MpsState:
         """Frees the values; every executable of the graph must be closed already."""
         for compiled in (*self._writers.values(), *self._readers.values()):
             compiled.close()
-        for handle in (*self.handles.values(), self.graph):
-            self.session.bridge.drop(handle)
+        self._end()
+        with self.session.lock:
+            self.session.sweep()
 
     def _fetch(self, name: str) -> None:
         """One value by itself, then all the others: one is watched, or a checkpoint is written."""
@@ -136,7 +140,7 @@ class MpsState:
                 (bridge.send(graph, "readVariable:name:", self.handles[n], n), self._port(n))
                 for n in names
             ]
-            return Compiled(self.session, graph, [], targets, [])
+            return Compiled(self.session, graph, [], targets, [], keep=False)
 
     def _writer(self, names: list[str]) -> Compiled:
         bridge, graph = self.session.bridge, self.graph
@@ -164,11 +168,15 @@ class MpsState:
             # Some target must be asked for: the smallest value fed.
             value, port = min(feeds, key=lambda feed: int(np.prod(feed[1].shape)))
             same = bridge.send(graph, "identityWithTensor:name:", value, port.name)
-            return Compiled(self.session, graph, feeds, [(same, port)], operations)
+            return Compiled(self.session, graph, feeds, [(same, port)], operations, keep=False)
 
     def _port(self, name: str) -> Port:
         variable = self._variables[name]
         return Port(name, _extents(variable), variable.dtype)
+
+
+def _discard(session: Session, graph: Handle, variables: dict[str, Handle]) -> None:
+    session.discard(variables.values(), [graph])
 
 
 def _extents(variable: Variable) -> tuple[int, ...]:
