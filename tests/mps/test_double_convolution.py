@@ -5,39 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
+from tests.mps.descriptors import LAYOUT, convolution, depthwise, pooling
 from tests.mps.double import Refused, sdk
 from tests.mps.messages import normal, numbers, session
 
-L = "MPSGraphTensorNamedDataLayout"
-DESCRIPTOR = (
-    "descriptorWithStrideInX:strideInY:dilationRateInX:dilationRateInY:groups:paddingLeft:"
-    "paddingRight:paddingTop:paddingBottom:paddingStyle:dataLayout:weightsLayout:"
-)
-DEPTHWISE_DESCRIPTOR = DESCRIPTOR.replace("groups:", "")
-POOLING_DESCRIPTOR = (
-    "descriptorWithKernelWidth:kernelHeight:strideInX:strideInY:dilationRateInX:dilationRateInY:"
-    "paddingLeft:paddingRight:paddingTop:paddingBottom:paddingStyle:dataLayout:"
-)
 GRADIENTS = "GradientWithIncomingGradientTensor:"
 LAST = "outputShape:forwardConvolutionDescriptor:name:"
-
-
-def convolution(s, *, strides=(1, 1), dilations=(1, 1), groups=1, pads=((0, 0), (0, 0)), **how):
-    """A descriptor; strides, dilations and paddings of (height, width)."""
-    return s.double.send(
-        "MPSGraphConvolution2DOpDescriptor",
-        DESCRIPTOR,
-        strides[1],
-        strides[0],
-        dilations[1],
-        dilations[0],
-        groups,
-        *pads[1],
-        *pads[0],
-        how.get("style", 0),
-        sdk.value(L + how.get("data", "NHWC")),
-        sdk.value(L + how.get("weights", "HWIO")),
-    )
 
 
 def close(got, wanted, tolerance=2e-5):
@@ -143,8 +116,8 @@ def test_convolution_3d(s, torch):
         "paddingBack": 2,
         "paddingLeft": 1,
         "groups": 2,
-        "dataLayout": sdk.value(L + "NDHWC"),
-        "weightsLayout": sdk.value(L + "DHWIO"),
+        "dataLayout": sdk.value(LAYOUT + "NDHWC"),
+        "weightsLayout": sdk.value(LAYOUT + "DHWIO"),
     }
     for name, value in settings.items():
         s.double.send(d, f"set{name[0].upper()}{name[1:]}:", value)
@@ -161,22 +134,6 @@ def test_convolution_3d(s, torch):
     weights = f"convolution3DWeights{GRADIENTS}sourceTensor:{LAST}"
     close(s.of(weights, g, x, numbers(w.shape), d), tw.grad.permute(2, 3, 4, 1, 0))
     s.double.drop(d)
-
-
-def depthwise(s, pads=((0, 0), (0, 0)), strides=(1, 1)):
-    return s.double.send(
-        "MPSGraphDepthwiseConvolution2DOpDescriptor",
-        DEPTHWISE_DESCRIPTOR,
-        strides[1],
-        strides[0],
-        1,
-        1,
-        *pads[1],
-        *pads[0],
-        0,
-        sdk.value(L + "NHWC"),
-        sdk.value(L + "HWIO"),
-    )
 
 
 DEPTHWISE = "depthwiseConvolution2DWithSourceTensor:weightsTensor:descriptor:name:"
@@ -242,26 +199,6 @@ def test_convolutions_refuse(s):
 
 
 # Pooling ------------------------------------------------------------------------------------------
-
-
-def pooling(s, kernel, strides, pads=((0, 0), (0, 0)), layout="NHWC", **more):
-    d = s.double.send(
-        "MPSGraphPooling2DOpDescriptor",
-        POOLING_DESCRIPTOR,
-        kernel[1],
-        kernel[0],
-        strides[1],
-        strides[0],
-        1,
-        1,
-        *pads[1],
-        *pads[0],
-        0,
-        sdk.value(L + layout),
-    )
-    for name, value in more.items():
-        s.double.send(d, f"set{name[0].upper()}{name[1:]}:", value)
-    return d
 
 
 POOL = "Pooling2DWithSourceTensor:descriptor:name:"

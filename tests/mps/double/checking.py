@@ -101,7 +101,7 @@ class Checker:
 
     def _float(self, argument: Any, kind: str, where: str) -> float:
         value = self._plain(argument, float, kind, where)
-        if kind == "float" and np.isfinite(value) and abs(value) > np.finfo(np.float32).max:
+        if kind == "float" and np.isfinite(value) and abs(value) > float(np.finfo(np.float32).max):
             raise Refused(f"{where}: {value} does not fit float")
         return value
 
