@@ -26,7 +26,7 @@ from tables import show
 
 from stepgraph.applications import APPLICATIONS
 from stepgraph.backends.cpu.device import FETCH
-from stepgraph.backends.cpu.plan import KernelStep
+from stepgraph.backends.cpu.plan import ChainStep, KernelStep
 from stepgraph.rivals import speed
 
 # Seconds: profiling a launch alone, claiming tasks, seeing that a launch was opened.
@@ -81,7 +81,7 @@ def launches_of(name: str, batch: int, rounds: int) -> list[Launch]:
     for number, first in enumerate(profiles[0]):
         seconds = max(min(profile[number].seconds for profile in profiles) - ALONE, 1e-7)
         step = None if first.name == FETCH else next(steps)
-        tasks = step.tasks if isinstance(step, KernelStep) else 1
+        tasks = step.tasks if isinstance(step, KernelStep | ChainStep) else 1
         found.append(Launch(first.name, tasks, seconds, first.flops))
     return found
 
