@@ -25,6 +25,7 @@ import numpy as np
 from tables import show
 
 from stepgraph.applications import APPLICATIONS
+from stepgraph.backends.cpu import chains
 from stepgraph.backends.cpu.device import FETCH
 from stepgraph.backends.cpu.plan import ChainStep, KernelStep
 from stepgraph.rivals import speed
@@ -70,8 +71,10 @@ def executable_of(name: str, batch: int, threads: int):
     return step.executable, dict(zip(step.feeds, (x, y), strict=True))
 
 
-def launches_of(name: str, batch: int, rounds: int) -> list[Launch]:
-    """The launches of a step with the least time of each on one thread."""
+def launches_of(name: str, batch: int, threads: int, rounds: int) -> list[Launch]:
+    """The launches of a step for so many threads, with the least time of each on one thread."""
+    # All that the number of threads decides is which launches are chained.
+    chains.TASKS = max(8, chains.TASKS_PER_THREAD * threads)
     executable, feeds = executable_of(name, batch, 1)
     executable.run(feeds)
     profiles = [executable.profile(feeds) for _ in range(rounds)]
@@ -88,6 +91,7 @@ def launches_of(name: str, batch: int, rounds: int) -> list[Launch]:
 
 def measured(name: str, batch: int, threads: int, seconds: float) -> float:
     """Seconds of a whole step."""
+    chains.TASKS = 8
     executable, feeds = executable_of(name, batch, threads)
     executable.run(feeds)
     times = []
@@ -131,9 +135,9 @@ def main() -> None:
     rows = []
     for name in options.models.split(","):
         for batch in map(int, options.batches.split(",")):
-            launches = launches_of(name, batch, options.rounds)
-            times = {n: sum(simulate(launch, n) for launch in launches) for n in (*numbers, here)}
-            one = times.get(1, sum(launch.seconds for launch in launches))
+            launches = {n: launches_of(name, batch, n, options.rounds) for n in {*numbers, here, 1}}
+            times = {n: sum(simulate(one, n) for one in found) for n, found in launches.items()}
+            one = times[1]
             rows.append(
                 [
                     f"{name}, {batch}",
@@ -146,7 +150,7 @@ def main() -> None:
                 show(
                     f"{name}, {batch}: what loses most with {numbers[-1]} threads",
                     ["launch", "tasks", "launches", "ms", "of the step lost"],
-                    worst(launches, numbers[-1], options.worst),
+                    worst(launches[numbers[-1]], numbers[-1], options.worst),
                 )
     show(
         "milliseconds per training step by threads, simulated (share of an even split)",

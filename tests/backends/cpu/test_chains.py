@@ -131,6 +131,17 @@ def test_too_few_tiles_or_none_in_common_leave_launches_alone():
         assert chained(steps, [c]) == steps
 
 
+def test_more_threads_want_more_tiles():
+    a, b, c = (_buffer(n) for n in "abc")
+    steps = [
+        _step("first", [a], [b], block_cuts(64, 2)),
+        _step("second", [b], [c], block_cuts(64, 3)),
+    ]
+    (chain,) = chained(steps, [c], threads=2)
+    assert chain.tasks == 22
+    assert chained(steps, [c], threads=8) == steps
+
+
 def test_a_launch_does_not_overtake_what_it_depends_on():
     a, b, c, d = (_buffer(n) for n in "abcd")
     rows = block_cuts(64, 8)

@@ -19,9 +19,10 @@ from stepgraph.backends.cpu.plan import Buffer, ChainStep, KernelStep, Step
 
 # How many launches a launch may overtake to join a chain, and how many may join.
 REACH, LONGEST = 8, 6
-# A chain needs this many tasks, or as many as its member of fewest tasks has. More than that are
-# joined only while a tile of all that members share stays in the second-level cache.
-TASKS = 8
+# A chain needs this many tasks, and so many for each thread, or as many as its member of fewest
+# tasks has; which launches are chained changes no result. More than that are joined only while a
+# tile of all that members share stays in the second-level cache.
+TASKS, TASKS_PER_THREAD = 8, 4
 TILE = 768 * 1024
 
 
@@ -37,8 +38,9 @@ class _Member:
 class _Chain:
     """Launches joined so far."""
 
-    def __init__(self, first: KernelStep) -> None:
+    def __init__(self, first: KernelStep, wanted: int) -> None:
         assert first.grid is not None
+        self.wanted = wanted
         panels, rows = (len(v) - 1 for v in (first.grid.panels, _any(first)))
         self.members = [_Member(first, list(range(panels + 1)), list(range(rows + 1)))]
 
@@ -77,7 +79,7 @@ class _Chain:
         kept_panels = [k for k, at in enumerate(columns) if at >= 0]
         tasks = (len(kept) - 1) * (len(kept_panels) - 1)
         fewest = min(step.tasks, *(m.step.tasks for m in self.members))
-        if tasks < min(TASKS, fewest):
+        if tasks < min(self.wanted, fewest):
             return False
         tile = sum(b.nbytes for b in dict.fromkeys(b for _, b in shared)) // tasks
         if tile > TILE:
@@ -140,16 +142,18 @@ def _merged(known: list[int] | None, found: list[int]) -> list[int] | None:
     return found if found[0] >= 0 and found[-1] >= 0 else None
 
 
-def chained(steps: Sequence[Step], kept: Collection[Buffer]) -> list[Step]:
+def chained(steps: Sequence[Step], kept: Collection[Buffer], threads: int = 1) -> list[Step]:
     """Joins what can be joined.
 
     Args:
         steps: in order.
         kept: buffers that are wanted at the end.
+        threads: how many will share a chain's tasks.
 
     Returns:
         Steps in order; some of them chains.
     """
+    wanted = max(TASKS, TASKS_PER_THREAD * threads)
     left: list[Step | None] = list(steps)
     last_use = {root: i for i, s in enumerate(steps) for root in _roots([*s.reads, *s.writes])}
     last_use |= dict.fromkeys(_roots(list(kept)), len(steps))
@@ -160,7 +164,7 @@ def chained(steps: Sequence[Step], kept: Collection[Buffer]) -> list[Step]:
         if not isinstance(step, KernelStep) or step.grid is None:
             joined.append(step)
             continue
-        chain, numbers = _Chain(step), {i}
+        chain, numbers = _Chain(step, wanted), {i}
         passed: list[Step] = []
         at = i + 1
         while at < len(steps) and len(passed) < REACH:

@@ -95,7 +95,7 @@ class CpuRunner:
         self.steps: list[Step] = lowering.steps
         kept = [*lowering.feeds.values(), *lowering.targets]
         if "chain" not in self._disable:
-            self.steps = chained(self.steps, kept)
+            self.steps = chained(self.steps, kept, self._pool.threads)
         self.arena = Arena(self.steps, kept, share=share)
         self._places = [(n, b.elements.reshape(b.shape)) for n, b in lowering.feeds.items()]
         self._results = [b.elements.reshape(b.shape) for b in lowering.targets]
