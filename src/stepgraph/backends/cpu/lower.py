@@ -12,6 +12,7 @@ from stepgraph.backends.cpu.fusion import Fusion, Group, read_by
 from stepgraph.backends.cpu.kinds import kind_of
 from stepgraph.backends.cpu.layout_choice import Layouts
 from stepgraph.backends.cpu.layouts import PANELS, ROWS, Layout
+from stepgraph.backends.cpu.moments import lower_moments, pairs_of_moments
 from stepgraph.backends.cpu.nests import copy_step, lower_group
 from stepgraph.backends.cpu.plan import Buffer, PythonStep, Step
 from stepgraph.backends.cpu.registry import LOWERINGS, UPDATING
@@ -74,7 +75,14 @@ class Lowering:
             shape = known_shape(tensor.shape)
             self.feeds[name] = Buffer(shape, tensor.dtype, ROWS, name, "feed")
             self._buffers[tensor] = {ROWS: self.feeds[name]}
+        pairs = pairs_of_moments(self.fusion) if "moments" not in self.disabled else {}
+        done: set[Group] = set()
         for group in groups:
+            if group in done:
+                continue
+            if group in pairs and lower_moments(self, group, pairs[group]):
+                done.add(pairs[group])
+                continue
             if not group.is_heavy:
                 lower_group(self, group)
                 continue
