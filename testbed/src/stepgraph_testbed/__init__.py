@@ -1,0 +1,1 @@
+"""The testbed: stepgraph's checks on a Mac or an iPhone."""
