@@ -24,7 +24,7 @@ from stepgraph.verification import verify, verify_ops
 from stepgraph.verification.report import describe_check, quantity_line
 
 KINDS = ("ops", "verify", "curves")
-# Rounding grows from step to step, in some networks a lot: how much is seen from NumPy's own float32
+# Rounding grows from step to step, in some networks a lot: how much is seen from NumPy's float32
 # beside float64. A device may be off by so many times that, and by this part of the loss.
 _CURVE_MARGIN, _CURVE_TOLERANCE = 10.0, 1e-3
 _BATCH, _STEPS = 8, 3
