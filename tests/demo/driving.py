@@ -264,7 +264,7 @@ async def stopped(app: Driven, folder: Path) -> None:
     from stepgraph.checkpoints import RunDirectory
     from stepgraph.errors import CheckpointError
 
-    choose(app, **SMALL)
+    choose(app, **{**SMALL, "epochs": "30"})
     app.press("Train")
     await until(lambda: steps(app) >= 2, "some steps")
     app.press("Pause")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from stepgraph_demo.session import Session
 from stepgraph_demo.widgets import WIDE, Look
 
 REFRESH_SECONDS = 0.1
+STOP_SECONDS = 30.0  # a first step may be compiling
 AWAY_SECONDS = 3.0  # iOS gives an app about five
 
 SCREENS: dict[str, type[Screen]] = {
@@ -106,11 +108,18 @@ class Demo(toga.App):
         self.show("training")
 
     def leave(self) -> None:
-        """Ends the run, saved, and shows the first screen."""
-        session, self.session = self.session, None
-        if session is not None:
-            session.stop()
-            session.join(10)
+        """Ends the run, saved, then shows the first screen; returns at once."""
+        if self.session is None:
+            self.show("start")
+        elif not self.session.stopping:
+            self.session.stop()
+            self._leaving = asyncio.ensure_future(self._left(self.session))
+
+    async def _left(self, session: Session) -> None:
+        end = time.monotonic() + STOP_SECONDS
+        while not session.join(0) and time.monotonic() < end:
+            await asyncio.sleep(REFRESH_SECONDS / 2)
+        self.session = None
         self.show("start")
 
     def away(self, window: toga.Window, **_: Any) -> None:

@@ -167,6 +167,11 @@ class Session:
         return not self._run.is_set()
 
     @property
+    def stopping(self) -> bool:
+        """Whether an end was asked for."""
+        return self._stop.is_set()
+
+    @property
     def config(self) -> RunConfig | None:
         """What is trained, once it is settled."""
         return self.training.config if self.training else None

@@ -83,7 +83,7 @@ class TrainingScreen(Screen):
         pausing = session is not None and session.pausing
         over = view.phase in ("done", "stopped", "failed")
         going = view.phase in ("training", "validating", "paused")
-        _say(self.phase, "Pausing" if pausing and view.phase == "training" else PHASES[view.phase])
+        _say(self.phase, self._phase(view))
         _say(self.about, self.look.wrap(self._about(view), 12))
         _say(self.progress, self.look.wrap(self._progress(view), 12))
         _say(self.speed, self._speed(view))
@@ -102,6 +102,15 @@ class TrainingScreen(Screen):
         self.loss.show((newest, len(view.looks)))
         self.accuracy.show((newest, len(view.looks)))
         self.pictures.show((id(view.pictures), view.phase if not view.pictures else ""))
+
+    def _phase(self, view: View) -> str:
+        session = self.app.session
+        if view.phase in ("preparing", "training", "validating") and session is not None:
+            if session.stopping:
+                return "Stopping"
+            if session.pausing and view.phase == "training":
+                return "Pausing"
+        return PHASES[view.phase]
 
     def _about(self, view: View) -> str:
         if view.phase == "failed":
