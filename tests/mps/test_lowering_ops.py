@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from stepgraph.backends.mps.device import lowered_program, use
 from stepgraph.backends.mps.enums import DATA_TYPES
 from stepgraph.backends.mps.lowering import LOWERINGS
 from stepgraph.backends.mps.system import Version
-from stepgraph.errors import UnsupportedError
+from stepgraph.errors import DTypeError, UnsupportedError
 from tests.mps.double import Double
 from tests.ops.harness import (
     VALUE_TOLERANCE,
@@ -88,3 +90,42 @@ def test_mps_gradient_agrees_with_reference(definition, sample):
     with use(Double(NEWEST)):
         _, got = gradients_of(definition, sample, arrays, cotangents, "mps")
     compare(got, wanted, 5 * VALUE_TOLERANCE["float32"] * sample.tolerance, definition.name)
+
+
+def half(item):
+    """An operand in half precision."""
+    if isinstance(item, np.ndarray):
+        return item.astype("float16") if item.dtype == np.float32 else item
+    return [half(part) for part in item] if isinstance(item, list) else item
+
+
+def half_cases():
+    """Samples in half precision, which on the GPU knows no NaN: finite ones, that stay so."""
+    for case in cases():
+        definition, sample = case.values
+        with np.errstate(over="ignore"):
+            inputs = tuple(map(half, sample.inputs))
+        made = dataclasses.replace(sample, inputs=inputs)
+        arrays = arrays_of(made)
+        floats = [a for a in arrays if a.dtype.kind == "f"]
+        if any(a.dtype == np.float16 for a in arrays) and all(np.isfinite(a).all() for a in floats):
+            yield pytest.param(definition, made, id=case.id)
+
+
+@pytest.mark.parametrize(("definition", "sample"), list(half_cases()))
+def test_half_precision(definition, sample):
+    try:
+        wanted = run(definition, sample, "reference")
+    except DTypeError:
+        return  # an operand or attribute asks for float32
+    graph, placeholders, outputs = build(definition, sample, arrays_of(sample))
+    if stated_limit(graph, placeholders, outputs, NEWEST) is not None:
+        return
+    with use(Double(NEWEST)):
+        got = run(definition, sample, "mps")
+    compare([wide(g) for g in got], [wide(w) for w in wanted], 2e-2, definition.name)
+
+
+def wide(array):
+    """Half precision as double, for differences."""
+    return array.astype("float64") if array.dtype == np.float16 else array
