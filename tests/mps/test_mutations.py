@@ -312,7 +312,8 @@ def written_early(original: Any) -> Any:
     def take(self: Any, feeds: Any) -> Any:
         for slot in self._slots:
             for buffer in slot.feeds:
-                buffer.array.fill(0)
+                if buffer is not None:
+                    buffer.array.fill(0)
         return original(self, feeds)
 
     return take
@@ -335,11 +336,11 @@ def nothing(*arguments: Any, **settings: Any) -> None:
 def same_memory(original: Any) -> Any:
     """Results in the memory of the feeds."""
 
-    def slot(self: Any, *arguments: Any) -> None:
+    def fill(self: Any, *arguments: Any) -> None:
         original(self, *arguments)
         self.outputs = List(self.inputs.items[:1] + self.outputs.items[1:])
 
-    return slot
+    return fill
 
 
 # Name: where, what, and what is there instead.
@@ -355,8 +356,8 @@ ENGINE: dict[str, tuple[Any, str, Any]] = {
     ),
     "results in the memory of the feeds": (
         compiled.Slot,
-        "__init__",
-        same_memory(compiled.Slot.__init__),
+        "fill",
+        same_memory(compiled.Slot.fill),
     ),
     "variables that executables do not share": (
         state.MpsState,

@@ -236,9 +236,63 @@ def test_buffers_of_a_checkpoint_are_not_kept(double):
         for v in variables:
             graph.set_value(v, np.full(50, 7.0), device="mps")
         run.run()
+    graph.states["mps"][0].session.collector.submit(int).result()  # all is collected
     run.run()
     kept = double.owned()
     assert kept["MPSGraphTensorData"] == before["MPSGraphTensorData"]
+
+
+def test_shared_arrays_are_read_where_they_lie(double):
+    graph = sg.Graph()
+    x = graph.placeholder((None, 3), name="x")
+    scale = graph.placeholder((), name="scale")
+    run = graph.compile([x, scale], [x * scale], device="mps")
+    with pytest.raises(ShapeError, match="give all sizes"):
+        run.feed_array(x)
+    first, second = run.feed_array(x, (2, 3)), run.feed_array(x, (2, 3))
+    factor = run.feed_array(scale)
+    first[:], second[:] = 1.0, 2.0
+    factor[...] = 3.0
+    buffers = "newBufferWithLength:options:"
+    made = double.sent[buffers]
+    assert run.run({x: first, scale: factor})[0].tolist() == [[3.0] * 3] * 2
+    assert double.sent[buffers] == made + 1  # the result's alone
+    assert run.run({x: second, scale: 4.0})[0].tolist() == [[8.0] * 3] * 2
+    assert double.sent[buffers] == made + 2  # and one for the plain number
+    with double.held():
+        future = run.run_async({x: first, scale: factor})
+        del first  # the run holds it
+        gc.collect()
+    assert future.result()[0].tolist() == [[3.0] * 3] * 2
+    # A part is not the whole: it is copied like any other array.
+    whole = run.feed_array(x, (4, 3))
+    whole[:] = np.arange(12, dtype="float32").reshape(4, 3)
+    assert run.run({x: whole[:2], scale: 1.0})[0].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert run.run({x: whole[2:], scale: 1.0})[0].tolist() == [[6, 7, 8], [9, 10, 11]]
+    before = double.owned()["MPSGraphTensorData"]
+    del whole, second, factor
+    gc.collect()
+    run.run({x: np.zeros((2, 3), "float32"), scale: 1.0})
+    assert not graph.states["mps"][0].session._shared
+    assert double.owned()["MPSGraphTensorData"] == before - 3  # each had one
+
+
+def test_a_shared_array_changed_too_early_is_seen_by_the_gpu(double):
+    """Which is what sharing means; the double refuses such a run."""
+    graph = sg.Graph()
+    x = graph.placeholder((3,), name="x")
+    run = graph.compile([x], [x + 1.0], device="mps")
+    for array, harm in ((run.feed_array(x), True), (np.empty(3, "float32"), False)):
+        array[:] = 1.0
+        with double.held():
+            future = run.run_async({x: array})
+            array[0] = 2.0
+        if harm:
+            with pytest.raises(DeviceError):
+                future.result()
+            assert "written to before the run had completed" in str(double.failures.pop(0))
+        else:
+            assert future.result()[0].tolist() == [2.0] * 3
 
 
 def test_profile_describe_and_plan(double):

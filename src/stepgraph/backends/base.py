@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from stepgraph.errors import FeedError, UnsupportedError, describe, nearest
 from stepgraph.graph.definition import Array, OpDefinition
+from stepgraph.graph.dtypes import DType
 from stepgraph.graph.graph import Graph
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import (
@@ -98,6 +99,9 @@ class Device(Protocol):
 
     def new_state(self, variables: Mapping[str, Variable], variant: str) -> State:
         """Fresh values, each variable at its initial one."""
+
+    def feed_array(self, shape: Sequence[int], dtype: DType) -> Array:
+        """An array to be filled and fed, which the device reads without a copy if it can."""
 
     def prepare(
         self,

@@ -88,6 +88,48 @@ class Executable:
         """What must also happen in a run, as the caller listed it."""
         return list(self._operations)
 
+    def feed_array(self, placeholder: Tensor, shape: Sequence[int] | None = None) -> Array:
+        """An array to be filled with values for a placeholder and fed.
+
+        Devices that share their memory with the processor read it where it lies; others copy it, as
+        they do any other array. It must not change while a run that was fed it is under way.
+
+        Args:
+            placeholder: among the feeds.
+            shape: its sizes, if some are not known at compile time.
+
+        Returns:
+            Array of the placeholder's dtype; what is in it is not said.
+
+        Raises:
+            FeedError: there is no such feed.
+            ShapeError: the shape does not fit, or is not known.
+
+        Example:
+            >>> import stepgraph as sg
+            >>> graph = sg.Graph()
+            >>> x = graph.placeholder((3,), name="x")
+            >>> run = graph.compile([x], [x * 2.0], device="reference")
+            >>> values = run.feed_array(x)
+            >>> values[:] = [1.0, 2.0, 3.0]
+            >>> run.run({x: values})[0]
+            array([2., 4., 6.], dtype=float32)
+        """
+        if placeholder not in self._feeds:
+            raise FeedError(describe("feed_array", f"{placeholder!r} is not among the feeds"))
+        wanted = self._feeds[placeholder]
+        sizes = tuple(shape) if shape is not None else wanted
+        if not is_known(sizes) or not same_shape(sizes, wanted):
+            raise ShapeError(
+                describe(
+                    "feed_array",
+                    f"placeholder '{placeholder.name}' has shape {format_shape(wanted)}",
+                    got={"shape": format_shape(sizes)},
+                    fix="give all sizes: feed_array(placeholder, shape)",
+                )
+            )
+        return self._device.feed_array(cast("tuple[int, ...]", sizes), placeholder.dtype)
+
     def run(self, feeds: Mapping[Tensor, Any] | None = None) -> list[Array]:
         """Runs once and returns the targets' values, in their order.
 

@@ -36,6 +36,7 @@ from stepgraph.compiler.pipeline import PASSES, Pass, compile_program
 from stepgraph.compiler.program import Program
 from stepgraph.errors import GraphError, describe, nearest
 from stepgraph.graph.definition import Array, OpDefinition
+from stepgraph.graph.dtypes import DType
 from stepgraph.graph.graph import Graph
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import Shape
@@ -273,6 +274,10 @@ class CpuDevice:
         if variant:
             raise GraphError(describe("device", f"'cpu' has no variant '{variant}'"))
         return CpuState(variables)
+
+    def feed_array(self, shape: Sequence[int], dtype: DType) -> Array:
+        """An array; a run copies it to where it computes."""
+        return np.empty(tuple(shape), dtype.numpy)
 
     def prepare(
         self,

@@ -46,9 +46,13 @@ class Slot:
 
     def __init__(self, session: Session, feeds: Sequence[Port], targets: Sequence[Port]) -> None:
         bridge = session.bridge
-        self.feeds = [Buffer(session, p.shape, p.dtype) for p in feeds]
+        self.inputs = List(())
+        self._ports = feeds
+        # Made when first needed: a feed may lie in shared memory already.
+        self.feeds: list[Buffer | None] = [None] * len(feeds)
+        self._fed: list[Array] = []
+        self._session = session
         self.results = [Buffer(session, p.shape, p.dtype) for p in targets]
-        self.inputs = List(tuple(b.data for b in self.feeds))
         self.outputs = List(tuple(b.data for b in self.results))
         self.done = threading.Event()
         self.error: str | None = None
@@ -60,10 +64,33 @@ class Slot:
             Block("void", takes, _handler(bridge, weakref.ref(self))),
         )
 
+    def fill(self, feeds: Mapping[str, Array]) -> None:
+        """Takes over the feeds of a run; to be called with lock and pool.
+
+        Arrays in shared memory are read where they lie, and held until `release`.
+        """
+        self._fed = [feeds[p.name].reshape(p.shape) for p in self._ports]
+        inputs = []
+        for i, (array, port) in enumerate(zip(self._fed, self._ports, strict=True)):
+            shared = self._session.shared(array)
+            if shared is not None:
+                inputs.append(shared.data)
+                continue
+            buffer = self.feeds[i]
+            if buffer is None:
+                buffer = self.feeds[i] = Buffer(self._session, port.shape, port.dtype)
+            np.copyto(buffer.array, array, casting="no")
+            inputs.append(buffer.data)
+        self.inputs = List(tuple(inputs))
+
+    def release(self) -> None:
+        """Lets go of the feeds of a run that is over."""
+        self._fed = []
+
     @property
     def handles(self) -> list[Handle]:
         """What is owned."""
-        buffers = (*self.feeds, *self.results)
+        buffers = (*(b for b in self.feeds if b is not None), *self.results)
         return [self.descriptor, *(handle for b in buffers for handle in b.handles)]
 
 
@@ -157,8 +184,7 @@ class Compiled:
                 else:
                     slot = Slot(self._session, self._feeds, self._targets)
                     self._slots.append(slot)
-            for buffer, port in zip(slot.feeds, self._feeds, strict=True):
-                np.copyto(buffer.array, feeds[port.name].reshape(port.shape), casting="no")
+                slot.fill(feeds)
         except BaseException:
             self._room.release()
             raise
@@ -202,6 +228,7 @@ class Compiled:
         return results
 
     def _give(self, slot: Slot) -> None:
+        slot.release()
         if self._keep:
             self._free.append(slot)
         else:

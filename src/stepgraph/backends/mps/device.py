@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from stepgraph.backends.mps import bridge as rubicon_bridge
 from stepgraph.backends.mps.executable import MpsRunner
 from stepgraph.backends.mps.lowering import LOWERINGS
@@ -16,6 +18,7 @@ from stepgraph.compiler.pipeline import compile_program
 from stepgraph.compiler.program import Program
 from stepgraph.errors import GraphError, UnsupportedError, describe
 from stepgraph.graph.definition import Array, OpDefinition
+from stepgraph.graph.dtypes import DType
 from stepgraph.graph.graph import Graph
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import Shape
@@ -65,6 +68,12 @@ class MpsDevice:
         if variant:
             raise GraphError(describe("device", f"'mps' has no variant '{variant}'"))
         return MpsState(self.session(), variables)
+
+    def feed_array(self, shape: Sequence[int], dtype: DType) -> Array:
+        """An array that the GPU reads where it lies."""
+        if 0 in shape:
+            return np.empty(tuple(shape), dtype.numpy)
+        return self.session().shared_array(shape, dtype)
 
     def prepare(
         self,

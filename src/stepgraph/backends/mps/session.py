@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,6 +42,7 @@ class Session:
     def __init__(self, bridge: Bridge) -> None:
         self.bridge = bridge
         self.lock = threading.RLock()
+        self._shared: dict[int, SharedArray] = {}
         self._discarded: deque[Handle] = deque()
         self._discarded_graphs: deque[Handle] = deque()
         self.system = bridge.system()
@@ -64,6 +67,37 @@ class Session:
     def summary(self) -> str:
         """One line for people."""
         return f"{self.name}, {self.system}"
+
+    def shared_array(self, shape: Sequence[int], dtype: DType) -> Array:
+        """An array in memory that the GPU reads where it lies; good as long as anybody holds it.
+
+        Args:
+            shape: sizes; none is zero.
+            dtype: element type.
+        """
+        with self.lock, self.bridge.pool():
+            self.sweep()
+            buffer = Buffer(self, tuple(shape) or (1,), dtype)
+        array = buffer.array
+        address = array.__array_interface__["data"][0]
+        self._shared[address] = SharedArray(buffer.data, array.shape, dtype)
+        # Views of an array hold the one that was made of the memory, not each other.
+        whole = array if array.base is None else array.base
+        end = weakref.finalize(whole, self._forget, address, buffer.handles)
+        end.atexit = False
+        return array.reshape(tuple(shape))
+
+    def shared(self, array: Array) -> SharedArray | None:
+        """The shared memory that an array is, from its first to its last byte; None if none."""
+        found = self._shared.get(array.__array_interface__["data"][0])
+        if found is None or not array.flags.c_contiguous:
+            return None
+        same = found.dtype.numpy == array.dtype and found.shape == (array.shape or (1,))
+        return found if same else None
+
+    def _forget(self, address: int, handles: Iterable[Handle]) -> None:
+        del self._shared[address]
+        self.discard(handles)
 
     def discard(self, handles: Iterable[Handle], graphs: Iterable[Handle] = ()) -> None:
         """Has objects let go soon; may be called from anywhere, without the lock.
@@ -90,6 +124,21 @@ class Session:
             self.sweep()
             for handle in (self.queue, self.device, self.metal):
                 self.bridge.drop(handle)
+
+
+@dataclass(frozen=True)
+class SharedArray:
+    """Memory that a caller fills and the GPU reads, without a copy in between.
+
+    Attributes:
+        data: the ``MPSGraphTensorData`` over it.
+        shape: on the GPU.
+        dtype: element type.
+    """
+
+    data: Handle
+    shape: tuple[int, ...]
+    dtype: DType
 
 
 class Buffer:

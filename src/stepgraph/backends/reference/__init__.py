@@ -117,6 +117,10 @@ class ReferenceDevice:
         """Fresh values."""
         return ReferenceState(variables, _float_dtype(variant))
 
+    def feed_array(self, shape: Sequence[int], dtype: DType) -> Array:
+        """An array; a run copies it to where it computes."""
+        return np.empty(tuple(shape), dtype.numpy)
+
     def prepare(
         self,
         graph: Graph,
