@@ -105,6 +105,15 @@ def test_transposed_convolution(s, torch):
         s.of(selector, x, w, numbers([2, 9, 7, 4]), uneven)
 
 
+def test_the_shape_behind_a_cast_is_not_to_be_asked_for(s):
+    half = s.placeholder([1, 4, 4, 2], "float16")
+    x = s.send("castTensor:toType:name:", half, sdk.value("MPSDataTypeFloat32"), None)
+    w = s.placeholder([1, 1, 2, 2], name="w")
+    plain = "convolution2DWithSourceTensor:weightsTensor:descriptor:name:"
+    y = s.send(plain, x, w, convolution(s), None)
+    assert s.double.send(y, "shape") is None
+
+
 def test_convolution_3d(s, torch):
     x, w = normal(2, 5, 6, 7, 4), normal(3, 2, 3, 2, 6)
     d = s.double.new("MPSGraphConvolution3DOpDescriptor")

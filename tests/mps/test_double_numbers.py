@@ -479,6 +479,18 @@ def test_gather(s):
     np.testing.assert_array_equal(got, x[range(3), range(3)])
 
 
+def test_unsettled_places(s):
+    x = normal(3)
+    i = np.array([-1], np.int32)
+    refuses(s, "negative indices", GATHER, x, i, 0, 0)
+    refuses(s, "negative indices", ALONG, 0, x, i)
+    refuses(s, "negative indices", SCATTER, x, x[:1], i, 0, 0)
+    nan = np.array([1, NAN], "f")
+    refuses(s, "NaN among", "sortWithTensor:axis:name:", nan, 0)
+    refuses(s, "NaN among", "argSortWithTensor:axis:name:", nan, 0)
+    refuses(s, "NaN among", "topKWithSourceTensor:axis:k:name:", nan, 0, 1)
+
+
 def test_large_whole_numbers_do_not_survive_a_gather(s):
     x = np.array([2**24 + 1, 5], np.int32)
     i = np.array([0, 1], np.int32)

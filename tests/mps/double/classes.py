@@ -92,8 +92,14 @@ class Table:
         }
 
     def _tensor(self) -> dict[str, Method]:
+        def shape(o: Object) -> Any:
+            made = o.operation
+            cast = made.inputs and made.inputs[0].operation.selector.startswith("castTensor")
+            # Not known to the framework behind a convolution of what was just cast.
+            return None if cast and made.selector.startswith("convolution") else o.shape
+
         return {
-            "shape": lambda o: o.shape,
+            "shape": shape,
             "dataType": lambda o: o.dtype,
             "operation": lambda o: o.operation,
         }

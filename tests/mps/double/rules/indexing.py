@@ -24,6 +24,8 @@ def _through_floats(b: Builder, f: Callable[..., np.ndarray]) -> Callable[..., n
     replayed = "integer_gather" in b.double.faults
 
     def compute(v: np.ndarray, *rest: np.ndarray) -> np.ndarray:
+        if (rest[0] < 0).any():
+            raise Refused("negative indices: whether they count from the end is unsettled")
         given = [v, *rest[1:]]
         for a in given:
             if a.dtype in _WIDE and (np.abs(a.astype(np.float64)) > 2**24).any():
@@ -270,6 +272,8 @@ _ORDERED = (*dtypes.FLOATS, dtypes.INT32, dtypes.INT64)
 
 def _order(v: np.ndarray, axis: int, descending: bool) -> np.ndarray:
     """Stable also downwards: the first of equal ones first."""
+    if v.dtype.kind == "f" and np.isnan(v).any():
+        raise Refused("NaN among what is sorted: nothing says where it goes")
     if not descending:
         return np.argsort(v, axis=axis, kind="stable")
     turned = np.argsort(np.flip(v, axis), axis=axis, kind="stable")
