@@ -53,16 +53,15 @@ class Driven(Demo):
             await asyncio.sleep(0.01)
             self.ticks += 1
 
-    def __getitem__(self, text: str) -> toga.Button:
+    def __getitem__(self, text: str) -> toga.Button | None:
         """The button with these words on the present screen."""
         found = [w for w in everything(self.main_window.content) if isinstance(w, toga.Button)]
-        return next(button for button in found if button.text == text)
+        return next((button for button in found if button.text == text), None)
 
-    def press(self, text: str) -> None:
-        button = self[text]
-        assert button.enabled, f"'{text}' cannot be pressed now"
-        # Toga's own way from the native button to the handler.
-        button._impl.clicked() if hasattr(button._impl, "clicked") else button.on_press()
+    async def press(self, text: str) -> None:
+        """Presses a button as soon as it can be pressed."""
+        await until(lambda: self[text] is not None and self[text].enabled, f"'{text}'")
+        self[text]._impl.clicked()
 
     def words(self) -> list[str]:
         """All labels of the present screen."""
@@ -123,7 +122,7 @@ SMALL = {"network": "Small CNN", "epochs": "2", "batch": "32"}
 async def interrupted(app: Driven, folder: Path) -> None:
     """Trains, watches, pauses, goes on, and waits to be killed."""
     choose(app, **SMALL)
-    app.press("Train")
+    await app.press("Train")
     await until(lambda: phase(app) == "training" and steps(app) >= 3, "some steps")
     before = [app.screen.loss.times, app.screen.pictures.times]
     first = app.picture("first")
@@ -132,7 +131,7 @@ async def interrupted(app: Driven, folder: Path) -> None:
     await until(lambda: app.screen.loss.times > before[0], "the chart to be drawn again")
     second = app.picture("second")
     tell(changed=int((first != second).any(axis=2).sum()), drawn=app.screen.loss.times - before[0])
-    app.press("Pause")
+    await app.press("Pause")
     await until(lambda: phase(app) == "paused", "the pause")
     training = app.session.training
     held = steps(app)
@@ -140,7 +139,7 @@ async def interrupted(app: Driven, folder: Path) -> None:
     await asyncio.sleep(0.3)
     assert steps(app) == held, "it trained on in a pause"
     assert app["Resume"].enabled
-    app.press("Resume")
+    await app.press("Resume")
     await until(lambda: steps(app) >= held + 2, "steps after the pause")
     app.away(app.main_window)
     tell(away=phase(app), away_saved=training.saved_step == training.step)
@@ -154,7 +153,7 @@ async def resumed(app: Driven, folder: Path) -> None:
     """Takes up the offer to go on, and trains to the end."""
     app.picture("offer")
     tell(words=app.words())
-    app.press("Go on")
+    await app.press("Go on")
     await until(lambda: phase(app) in ("done", "failed"), "the end")
     view = app.session.view()
     tell(phase=view.phase, curve=[[p.step, p.loss] for p in view.curve], looks=len(view.looks))
@@ -170,7 +169,7 @@ async def uninterrupted(app: Driven, folder: Path) -> None:
     await asyncio.sleep(0.1)
     app.picture("start-desktop")
     choose(app, **SMALL)
-    app.press("Train")
+    await app.press("Train")
     await until(lambda: app.session.view().pictures, "pictures")
     shown = app.session.view().pictures
     tell(pictures=[[p.truth, p.taken_for] for p in shown])
@@ -178,11 +177,11 @@ async def uninterrupted(app: Driven, folder: Path) -> None:
     await until(lambda: phase(app) == "done", "the end")
     tell(ticks=app.ticks - before)
     await until(lambda: app["Results"].enabled, "the button to the results")
-    app.press("Results")
+    await app.press("Results")
     scores = app.session.scores
     tell(accuracy=scores.accuracy, confusion=scores.confusion().tolist(), words=app.words())
     app.screen.save_to(folder / "exported")
-    app.press("Try it")
+    await app.press("Try it")
     path = folder / "three.png"
     test = load("digits").test
     place = int(np.flatnonzero(scores.predicted == scores.labels)[0])
@@ -239,22 +238,22 @@ async def sizes(app: Driven, folder: Path) -> None:
 async def mistakes(app: Driven, folder: Path) -> None:
     """What goes wrong is said, and the way back is open."""
     choose(app, dataset="Own photos")
-    app.press("Train")
+    await app.press("Train")
     tell(lacks=app.words())
     empty = folder / "no photos"
     empty.mkdir()
     app.screen._place(empty)
-    app.press("Train")
+    await app.press("Train")
     await until(lambda: phase(app) == "failed", "the failure")
     await until(lambda: "That did not work" in app.words(), "the words for it")
     app.picture("failed")
     tell(failed=app.words(), results=app["Results"].enabled, hold=app["Pause"].enabled)
-    app.press("Reset")
+    await app.press("Reset")
     await until(lambda: "Train a network here" in app.words(), "the first screen")
     app.runs.parent.mkdir(parents=True, exist_ok=True)
     app.runs.write_text("a file where the folder should be")
     choose(app, dataset="Handwritten digits", **SMALL)
-    app.press("Train")
+    await app.press("Train")
     await until(lambda: phase(app) == "failed", "the second failure")
     tell(unwritable=app.session.view().message)
 
@@ -265,9 +264,9 @@ async def stopped(app: Driven, folder: Path) -> None:
     from stepgraph.errors import CheckpointError
 
     choose(app, **{**SMALL, "epochs": "30"})
-    app.press("Train")
+    await app.press("Train")
     await until(lambda: steps(app) >= 2, "some steps")
-    app.press("Pause")
+    await app.press("Pause")
     await until(lambda: phase(app) == "paused", "the pause")
     kept = app.session.training.saved_step
     save = RunDirectory.save
@@ -276,19 +275,19 @@ async def stopped(app: Driven, folder: Path) -> None:
         raise CheckpointError("save: no space left on device\n  fix: make room")
 
     RunDirectory.save = full  # type: ignore[assignment]
-    app.press("Resume")
+    await app.press("Resume")
     await until(lambda: steps(app) > kept, "a step")
-    app.press("Pause")
+    await app.press("Pause")
     await until(lambda: phase(app) == "failed", "the failure")
     await until(lambda: any("no space" in w for w in app.words()), "the words for it")
     tell(full=app.words())
     RunDirectory.save = save
-    app.press("Reset")
+    await app.press("Reset")
     await until(lambda: any("interrupted" in w for w in app.words()), "the offer")
     tell(kept=kept, offer=app.words())
-    app.press("Leave it")
+    await app.press("Leave it")
     assert not any("interrupted" in w for w in app.words())
-    app.press("Train")
+    await app.press("Train")
     await until(lambda: steps(app) >= 2, "some steps")
 
 
