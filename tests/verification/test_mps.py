@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,10 @@ def test_a_planted_fault_is_named_and_reproduced(
         assert {check.op for check in report.diverging} == {op}
         assert report.diverging_quantities
         assert not reproduce(path)
+        with zipfile.ZipFile(path) as archive:
+            rows = [json.loads(line) for line in archive.read("messages.jsonl").splitlines()]
+        assert any(row["receiver"] == "MPSGraph" for row in rows)
+        assert np.load(path)["got_0"].size
     assert reproduce(path)
 
 

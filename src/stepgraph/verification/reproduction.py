@@ -2,7 +2,8 @@
 
 ``python FILE`` runs the operation on the device again and prints by how much it is off; NumPy reads
 the arrays of the same file. The program inside (``unzip -p FILE __main__.py``) spells the operation
-out, with all its attributes, so that who has to mend the device sees what was asked.
+out, with all its attributes, so that who has to mend the device sees what was asked; for Apple's
+GPUs ``messages.jsonl`` beside it has the messages that MPSGraph is sent.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from stepgraph.graph.tensor import Tensor
 from stepgraph.verification.conditions import expect
 from stepgraph.verification.operations import value_of
 from stepgraph.verification.report import OperationCheck, describe_check
+from stepgraph.verification.single import single_graph
 from stepgraph.version import __version__
 
 _PROGRAM = '''\
@@ -114,6 +116,8 @@ def write_reproduction(
     )
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("__main__.py", text)
+        if device.partition(":")[0] == "mps":
+            archive.writestr("messages.jsonl", _messages(operation))
         for name, array in arrays.items():
             stream = io.BytesIO()
             np.save(stream, array, allow_pickle=False)
@@ -140,6 +144,18 @@ def reproduce(path: str | os.PathLike[str], device: str | None = None) -> bool:
     finally:
         sys.argv = before
     return True
+
+
+def _messages(operation: Operation) -> str:
+    """What MPSGraph is told for the operation, a message a line, for whoever knows no Python."""
+    from stepgraph.backends.mps.device import lowered_program
+    from stepgraph.backends.mps.message_lines import lines
+    from stepgraph.backends.mps.recording import record
+
+    single = single_graph(operation)
+    shapes = {t: t.shape for t in single.feeds.values()}
+    program = lowered_program(single.graph, shapes, single.outputs, ())
+    return "".join(f"{line}\n" for line in lines(record({"operation": program}, {})))
 
 
 class _Source:
