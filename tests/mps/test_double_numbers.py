@@ -97,6 +97,7 @@ def test_half_is_not_ieee(s):
     got = s.of("logarithm" + UNARY, np.array([0, NAN], np.float16))
     np.testing.assert_array_equal(got, np.array([-45440, 0], np.float16))
     refuses(s, "test in float32", "equal" + BINARY, h, h)
+    refuses(s, "test in float32", "isNaN" + UNARY, h)
 
 
 def test_operands_must_agree(s):

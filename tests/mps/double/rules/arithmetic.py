@@ -216,6 +216,15 @@ def _comparison(name: str, f: Callable[..., Any]) -> Callable[..., np.ndarray]:
     return compute
 
 
+def _test(f: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    def compute(x: np.ndarray) -> np.ndarray:
+        if x.dtype == np.float16 and np.isnan(x).any():
+            raise Refused("NaN in float16 turns into something else: test in float32")
+        return f(x)
+
+    return compute
+
+
 def select(b: Builder, predicate: Object, true: Object, false: Object) -> Object:
     kind = b.same_dtype(true, false)
     shape = b.broadcast(predicate.shape, true.shape, false.shape)
@@ -239,7 +248,7 @@ def _names() -> dict[str, Any]:
     for name, (f, allowed) in _COPYING.items():
         found[name + one] = _unary(lambda x, f=f: half(np.asarray(f(x))), allowed)
     for name, f in _TESTS.items():
-        found[name + one] = _unary(f, dtypes.FLOATS, dtypes.BOOL)
+        found[name + one] = _unary(_test(f), dtypes.FLOATS, dtypes.BOOL)
     for name, (f, allowed) in _BINARY.items():
         found[name + two] = _binary(arithmetic(f), allowed)
     for name, f in _LOGICAL.items():
