@@ -28,6 +28,7 @@ from stepgraph.backends.mps.device import lowered_program
 from stepgraph.backends.mps.lowering import BUILT_IN, DECOMPOSED, LOWERINGS
 from stepgraph.backends.mps.lowering.table import DEVICE_LIMITS
 from stepgraph.backends.mps.recording import Message, RecordedBlock, record
+from stepgraph.backends.mps.session import MINIMUM
 from stepgraph.graph.definition import OpDefinition, Sample
 from stepgraph.graph.ops import FAMILIES
 
@@ -238,7 +239,8 @@ def share() -> str:
 
 def device_limits() -> str:
     """What no op can do on the GPU."""
-    lines = ["## Limits of every op on mps", "", "| limit | reason | source |", "|---|---|---|"]
+    lines = ["## Limits of every op on mps", "", f"Systems: {MINIMUM} or newer.", ""]
+    lines += ["| limit | reason | source |", "|---|---|---|"]
     lines += [f"| {limit.what} | {limit.reason} | {limit.source} |" for limit in DEVICE_LIMITS]
     return "\n".join(lines) + "\n"
 

@@ -10,6 +10,7 @@ import pytest
 from stepgraph.backends.mps.device import lowered_program, use
 from stepgraph.backends.mps.enums import DATA_TYPES
 from stepgraph.backends.mps.lowering import LOWERINGS
+from stepgraph.backends.mps.session import MINIMUM
 from stepgraph.backends.mps.system import Version
 from stepgraph.errors import DTypeError, UnsupportedError
 from tests.mps.double import Double
@@ -25,7 +26,7 @@ from tests.ops.test_gradients import draw, gradient_cases, gradients_of
 
 NEWEST = (26, 0)
 # The oldest system in whose selectors every op can be said, and the ops said otherwise there.
-OLDEST = (17, 0)
+OLDEST = tuple(MINIMUM)
 OTHERWISE = ("reciprocal_square_root", "slice_update", "strided_slice_gradient", "top_k", "sort")
 
 
@@ -61,6 +62,12 @@ def test_mps_agrees_with_reference(definition, sample):
 )
 def test_mps_agrees_with_reference_on_an_old_system(definition, sample):
     check(definition, sample, OLDEST)
+
+
+def test_older_systems_are_refused():
+    major, minor = OLDEST
+    with pytest.raises(UnsupportedError, match="too old"), use(Double((major, minor - 1))):
+        pass
 
 
 def check(definition, sample, version):

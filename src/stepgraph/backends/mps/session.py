@@ -18,8 +18,9 @@ from stepgraph.errors import UnsupportedError, describe
 from stepgraph.graph.definition import Array
 from stepgraph.graph.dtypes import DType
 
-# Transposing by a permutation, sorting and running sums came then, and with it nearly every graph.
-MINIMUM = Version(16)
+# The selectors of bits came then, after transposing by a permutation, sorting and running sums:
+# from there on every op can be said.
+MINIMUM = Version(16, 1)
 
 
 class Session:

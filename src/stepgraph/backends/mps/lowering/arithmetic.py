@@ -12,11 +12,9 @@ import numpy as np
 
 from stepgraph.backends.mps.lowering.emitter import Emitter, Value, lowering
 from stepgraph.backends.mps.lowering.integers import floor_divide, floor_modulo, modulo
-from stepgraph.backends.mps.lowering.table import Lowering, since
+from stepgraph.backends.mps.lowering.table import Lowering
 from stepgraph.graph.dtypes import DTYPES, bool_, int8
 from stepgraph.graph.operation import Operation
-
-_BITS = since(16, 1, reason="the selectors of bits are new then", source="MPSGraph, iOS 16.1")
 
 # Op to how its selector begins: one operand, the same dtype.
 _UNARY: dict[str, str] = {
@@ -178,7 +176,7 @@ def _select(e: Emitter, operation: Operation, predicate: Value, x: Value, y: Val
 
 
 def _bitwise(stem: str) -> Lowering:
-    return lowering(lambda e, operation, x, y: e.binary(stem, x, y), (_BITS,))
+    return lowering(lambda e, operation, x, y: e.binary(stem, x, y))
 
 
 def _bitwise_not(e: Emitter, operation: Operation, x: Value) -> Value:
@@ -213,7 +211,7 @@ def _shift(stem: str) -> Lowering:
             made = e.select(inside, made, e.constant(0, x.dtype))
         return made if negative is None else e.select(negative, e.unary("bitwiseNOT", made), made)
 
-    return lowering(rule, (_BITS,), note="shifts by a whole word or more give 0, or the sign")
+    return lowering(rule, note="shifts by a whole word or more give 0, or the sign")
 
 
 LOWERINGS: dict[str, Lowering] = {
@@ -233,7 +231,7 @@ LOWERINGS: dict[str, Lowering] = {
     "modulo": _of_integers(modulo, _float_modulo),
     "floor_modulo": _of_integers(floor_modulo, _float_floor_modulo),
     "select": lowering(_select),
-    "bitwise_not": lowering(_bitwise_not, (_BITS,)),
+    "bitwise_not": lowering(_bitwise_not),
     "bitwise_left_shift": _shift("bitwiseLeftShift"),
     "bitwise_right_shift": _shift("bitwiseRightShift"),
 }

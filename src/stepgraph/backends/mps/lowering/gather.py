@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stepgraph.backends.mps.lowering.emitter import Emitter, Value, known, lowering
-from stepgraph.backends.mps.lowering.table import Lowering, since
+from stepgraph.backends.mps.lowering.table import Lowering
 from stepgraph.graph.operation import Operation
 
 
@@ -32,7 +32,6 @@ LOWERINGS: dict[str, Lowering] = {
     "gather": lowering(_gather, note=_NOTE),
     "gather_along_axis": lowering(
         _gather_along_axis,
-        (since(15, 4, reason="the selector is new then", source="MPSGraphGatherOps"),),
         note=_NOTE,
     ),
 }

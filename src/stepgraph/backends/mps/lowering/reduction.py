@@ -13,7 +13,7 @@ from stepgraph.backends.mps.lowering.emitter import (
     known,
     lowering,
 )
-from stepgraph.backends.mps.lowering.table import Lowering, since
+from stepgraph.backends.mps.lowering.table import Lowering
 from stepgraph.graph.dtypes import DTYPES, float32, int32
 from stepgraph.graph.operation import Operation
 
@@ -96,10 +96,7 @@ LOWERINGS: dict[str, Lowering] = {
     "reduction_or": lowering(_reduce("reductionOr")),
     "reduction_arg_maximum": lowering(_arg("reductionArgMaximum"), note="NaN is looked for first"),
     "reduction_arg_minimum": lowering(_arg("reductionArgMinimum"), note="NaN is looked for first"),
-    "cumulative_sum": lowering(
-        _cumulative_sum,
-        (since(16, reason="cumulative ops are new then", source="MPSGraphCumulativeOps, iOS 16"),),
-    ),
+    "cumulative_sum": lowering(_cumulative_sum),
 }
 
 DECOMPOSED: dict[str, str] = {}

@@ -78,15 +78,6 @@ def only_dtypes(*names: str, reason: str, source: str = "", fix: str = "") -> Li
     return Limit(f"inputs {', '.join(names)} only", reason, refuses, source, fix)
 
 
-def not_dtypes(*names: str, reason: str, source: str = "", fix: str = "") -> Limit:
-    """No inputs of these dtypes."""
-
-    def refuses(operation: Operation, version: Version) -> bool:
-        return any(t.dtype.name in names for t in operation.inputs)
-
-    return Limit(f"no inputs {', '.join(names)}", reason, refuses, source, fix)
-
-
 def rank_at_most(rank: int, reason: str, source: str = "", fix: str = "") -> Limit:
     """Inputs and outputs of at most this rank."""
 
@@ -94,16 +85,6 @@ def rank_at_most(rank: int, reason: str, source: str = "", fix: str = "") -> Lim
         return any(t.rank > rank for t in (*operation.inputs, *operation.outputs))
 
     return Limit(f"rank {rank} at most", reason, refuses, source, fix)
-
-
-def since(major: int, minor: int = 0, *, reason: str, source: str = "", fix: str = "") -> Limit:
-    """Systems of at least this version of iOS (for macOS see `Version`)."""
-    first = Version(major, minor)
-
-    def refuses(operation: Operation, version: Version) -> bool:
-        return version < first
-
-    return Limit(f"{first} or newer", reason, refuses, source, fix)
 
 
 def when(

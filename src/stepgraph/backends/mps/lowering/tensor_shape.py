@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stepgraph.backends.mps.lowering.emitter import Emitter, Value, known, lowering
-from stepgraph.backends.mps.lowering.table import Lowering, since
+from stepgraph.backends.mps.lowering.table import Lowering
 from stepgraph.graph.operation import Operation
 
 
@@ -17,10 +17,7 @@ def _permute(e: Emitter, operation: Operation, x: Value) -> Value:
 
 LOWERINGS: dict[str, Lowering] = {
     "reshape": lowering(_reshape),
-    "permute": lowering(
-        _permute,
-        (since(16, reason="transposing by a permutation is new then", source="MPSGraph, iOS 16"),),
-    ),
+    "permute": lowering(_permute),
 }
 
 DECOMPOSED: dict[str, str] = {

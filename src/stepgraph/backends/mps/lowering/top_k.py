@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from stepgraph.backends.mps.lowering.emitter import Emitter, Value, count, known, lowering
-from stepgraph.backends.mps.lowering.table import Lowering, since, when
+from stepgraph.backends.mps.lowering.table import Lowering, when
 from stepgraph.graph.dtypes import float32, int8, int16, int32
 from stepgraph.graph.operation import Operation
 
@@ -115,13 +115,10 @@ def _too_large(operation: Operation) -> bool:
     return bool(count(shape) * operation.attributes["k"] > _LARGEST)
 
 
-_SORT = since(16, reason="sorting is new then", source="MPSGraphSortOps, iOS 16")
-
 LOWERINGS: dict[str, Lowering] = {
     "top_k": lowering(
         _top_k,
         (
-            _SORT,
             when(
                 "elements times k up to 2^28",
                 _too_large,
@@ -132,7 +129,7 @@ LOWERINGS: dict[str, Lowering] = {
         ),
         note="equal elements keep their order, NaN comes first",
     ),
-    "sort": lowering(_sort, (_SORT,), note="NaN is the largest"),
+    "sort": lowering(_sort, note="NaN is the largest"),
 }
 
 DECOMPOSED: dict[str, str] = {"arg_sort": "the places that top_k gives"}
