@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stepgraph.backends.cpu import lowering as _lowerings
 from stepgraph.backends.cpu.layouts import ROWS
 from stepgraph.backends.cpu.plan import PythonStep
 from stepgraph.backends.cpu.registry import LOWERINGS
+
+# Importing them fills the table, which must be full before something in it is replaced.
+assert _lowerings.FAMILIES
 
 Spoil = Callable[[Any, list[np.ndarray], np.ndarray], np.ndarray]
 
