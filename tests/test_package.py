@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -182,8 +183,15 @@ def test_wheel_installs_and_imports(wheel: Path, tmp_path: Path) -> None:
     (site,) = home.glob("lib/python*/site-packages")
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
     code = "import stepgraph; print(stepgraph.__version__, stepgraph.__file__)"
+    # A PYTHONPATH that points at a source tree would hide what was installed.
+    environment = {name: v for name, v in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [str(python), "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [str(python), "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     version, file = done.stdout.split()
