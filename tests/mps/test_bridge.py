@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -185,6 +186,14 @@ def test_why_there_is_no_bridge(monkeypatch):
     monkeypatch.setattr(module, "PLATFORMS", {"plan9": "Plan 9"})
     assert module.unavailable() == "MPSGraph exists on macOS and iOS only"
     monkeypatch.setattr(module, "PLATFORMS", {sys.platform: "macOS"})
+    with monkeypatch.context() as phone:
+        phone.setattr(sys, "platform", "ios")
+        phone.setattr(module, "PLATFORMS", {"ios": "iOS"})
+        answer = SimpleNamespace(is_simulator=True)
+        phone.setattr(module.platform, "ios_ver", lambda: answer, raising=False)
+        assert "simulator" in module.unavailable()
+        answer.is_simulator = False
+        assert "simulator" not in (module.unavailable() or "")
     monkeypatch.setitem(sys.modules, "rubicon", None)
     assert "rubicon-objc is missing" in module.unavailable()
     with pytest.raises(UnsupportedError, match="pip install 'rubicon-objc"):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,6 +98,10 @@ def unavailable() -> str | None:
     """Why the frameworks cannot be reached from here; None when they can."""
     if sys.platform not in PLATFORMS:
         return "MPSGraph exists on macOS and iOS only"
+    if sys.platform == "ios" and platform.ios_ver().is_simulator:  # Python 3.13
+        return (
+            "the iOS simulator has no working MPSGraph: run on a device, or as an app for the Mac"
+        )
     try:
         found = importlib.util.find_spec("rubicon.objc")
     except ModuleNotFoundError:

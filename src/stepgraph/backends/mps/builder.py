@@ -161,7 +161,7 @@ class Builder:
         value = np.asarray(array, None if dtype is None else as_dtype(dtype).numpy)
         kind = as_dtype(value.dtype)
         shape = value.shape or (1,)
-        flat = value.size == 1 or value.strides == (0,) * value.ndim
+        flat = is_uniform(value)
         key = None
         if flat or value.nbytes <= _SHARED_BYTES:
             data = value.reshape(-1)[:1].tobytes() if flat else value.tobytes()
@@ -391,6 +391,14 @@ def sizes(tensor: Tensor) -> tuple[int, ...]:
 def extents(tensor: Tensor) -> tuple[int, ...]:
     """A tensor's shape on the GPU: rank 0 is (1,)."""
     return sizes(tensor) or (1,)
+
+
+def is_uniform(value: Array) -> bool:
+    """Whether all elements, of which there are some, have the same bits."""
+    if value.size == 1 or value.strides == (0,) * value.ndim:
+        return True
+    bits = np.ascontiguousarray(value).reshape(-1).view(f"u{value.itemsize}")
+    return bool(bits[0] == bits[-1] and (bits == bits[0]).all())
 
 
 def is_empty(tensor: Tensor) -> bool:

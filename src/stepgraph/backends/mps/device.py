@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,13 +36,15 @@ class MpsDevice:
     overlaps = True
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._session: Session | None = None
 
     def session(self) -> Session:
         """The connection to the GPU, made when first needed."""
-        if self._session is None:
-            self._session = Session(rubicon_bridge.connect())
-        return self._session
+        with self._lock:
+            if self._session is None:
+                self._session = Session(rubicon_bridge.connect())
+            return self._session
 
     def unavailable(self) -> str | None:
         """Why there is no GPU to be reached."""

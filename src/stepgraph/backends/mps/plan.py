@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-from stepgraph.backends.mps.builder import extents
+from stepgraph.backends.mps.builder import extents, is_empty, is_uniform
 from stepgraph.compiler.program import Program
-from stepgraph.graph.definition import Array
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.tensor import Tensor
 
@@ -67,12 +66,13 @@ def plan_memory(program: Program) -> MemoryPlan:
     operations = program.operations()
     owner = _owners(operations)
     values = [t for op in operations for t in op.outputs if owner[t] is t and not _is_given(op)]
-    constants = [op.output for op in operations if op.type == "constant"]
+    given = (op.output for op in operations if op.type == "constant")
+    constants = [t for t in given if not is_empty(t)]
     targets = {owner[t] for t in program.targets}
     peak = _peak(operations, owner, {owner[t] for t in program.results()})
     return MemoryPlan(
         variables=_bytes(program.variables.values()),
-        constants=_bytes(t for t in constants if not _is_flat(t)),
+        constants=_bytes(t for t in constants if not is_uniform(t.operation.attributes["value"])),
         ports=_bytes({*program.feeds.values(), *targets}),
         peak=peak,
         unshared=_bytes(values),
@@ -111,11 +111,6 @@ def _owners(operations: list[Operation]) -> dict[Tensor, Tensor]:
 
 def _is_given(operation: Operation) -> bool:
     return operation.type in ("placeholder", "variable", "constant")
-
-
-def _is_flat(tensor: Tensor) -> bool:
-    value: Array = tensor.operation.attributes["value"]
-    return value.size <= 1 or value.strides == (0,) * value.ndim
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
