@@ -98,10 +98,9 @@ def unavailable() -> str | None:
     """Why the frameworks cannot be reached from here; None when they can."""
     if sys.platform not in PLATFORMS:
         return "MPSGraph exists on macOS and iOS only"
-    if sys.platform == "ios" and platform.ios_ver().is_simulator:  # Python 3.13
-        return (
-            "the iOS simulator has no working MPSGraph: run on a device, or as an app for the Mac"
-        )
+    about = getattr(platform, "ios_ver", None) if sys.platform == "ios" else None  # Python 3.13
+    if about is not None and about().is_simulator:
+        return "the iOS simulator has no working MPSGraph: run on a device or a Mac"
     try:
         found = importlib.util.find_spec("rubicon.objc")
     except ModuleNotFoundError:
