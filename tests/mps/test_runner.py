@@ -177,14 +177,15 @@ def test_an_error_of_the_gpu_is_an_exception(double):
     assert float(run.run({step: 0.0})[0]) == 1.0 + 2 * IN_FLIGHT
 
 
-def test_a_failed_write_is_told_with_the_next_run(double):
+def test_a_run_on_values_that_could_not_be_written_fails(double):
     graph, step, count, after, assign = counter()
     run = graph.compile([step], [after], [assign], device="mps")
     run.run({step: 1.0})
-    graph.set_value(count, 5.0, device="mps")
-    double.device_errors.append("lost")
-    run.run({step: 1.0})
-    with pytest.raises(DeviceError, match="lost"):
+    for start in (run.run, lambda feeds: run.run_async(feeds).result()):
+        graph.set_value(count, 5.0, device="mps")
+        double.device_errors.append("lost")
+        with pytest.raises(DeviceError, match="lost"):
+            start({step: 1.0})
         run.run({step: 1.0})
 
 

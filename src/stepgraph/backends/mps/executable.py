@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from stepgraph.backends.mps.plan import plan_memory
 from stepgraph.backends.mps.state import MpsState
 from stepgraph.compiler.program import Program
 from stepgraph.graph.definition import Array
+
+# A run that gives variables the values that were set.
+Write: TypeAlias = "Future[list[Array]]"
 
 
 def build(program: Program, state: MpsState) -> tuple[Compiled | None, Built]:
@@ -61,7 +65,9 @@ class MpsRunner:
         """Runs once."""
         if self._compiled is None:
             return self._finish(feeds, [])
-        return self._finish(feeds, self._compiled.run(feeds, self._before))
+        writes: list[Write] = []
+        values = self._compiled.run(feeds, lambda: self._before(writes))
+        return self._finish(feeds, values, writes)
 
     def start(self, feeds: Mapping[str, Array]) -> Future[list[Array]]:
         """Starts a run, to be called in the order in which runs shall happen.
@@ -74,14 +80,16 @@ class MpsRunner:
             future.set_result(self._finish(feeds, []))
             return future
 
-        def finish(run: Future[list[Array]]) -> None:
-            error = run.exception()
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(self._finish(feeds, run.result()))
+        writes: list[Write] = []
 
-        self._compiled.start(feeds, self._before).add_done_callback(finish)
+        def finish(run: Future[list[Array]]) -> None:
+            try:
+                future.set_result(self._finish(feeds, run.result(), writes))
+            except BaseException as error:
+                future.set_exception(error)
+
+        run = self._compiled.start(feeds, lambda: self._before(writes))
+        run.add_done_callback(finish)
         return future
 
     def close(self) -> None:
@@ -109,11 +117,17 @@ class MpsRunner:
         """The framework does not say."""
         return 0
 
-    def _before(self) -> None:
-        self._state.flush()
+    def _before(self, writes: list[Write]) -> None:
+        write = self._state.flush()
+        if write is not None:
+            writes.append(write)
         self._state.changed(self._program.updates)
 
-    def _finish(self, feeds: Mapping[str, Array], values: list[Array]) -> list[Array]:
+    def _finish(
+        self, feeds: Mapping[str, Array], values: list[Array], writes: Sequence[Write] = ()
+    ) -> list[Array]:
+        for write in writes:
+            write.result()  # it was over before the run: raises what went wrong
         results: list[Array] = []
         taken: set[int] = set()
         for result, tensor in zip(self._results, self._program.targets, strict=True):

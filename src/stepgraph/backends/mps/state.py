@@ -43,7 +43,6 @@ class MpsState:
         self._written: set[str] = set()
         self._writers: dict[frozenset[str], Compiled] = {}
         self._readers: dict[frozenset[str], Compiled] = {}
-        self._writes: list[Future[list[Array]]] = []
         self._read_one = False
         self._end = weakref.finalize(self, _discard, session, self.graph, self.handles)
         self._end.atexit = False
@@ -91,19 +90,20 @@ class MpsState:
             self._known[name] = np.array(array, variable.dtype.numpy, order="C")
             self._written.add(name)
 
-    def flush(self) -> None:
-        """Puts written values on the queue, before the run that follows."""
+    def flush(self) -> Future[list[Array]] | None:
+        """Puts written values on the queue, before the run that follows.
+
+        Returns:
+            The run that writes them, which that run is to be judged by too; None if there is none.
+        """
         with self.session.lock:
-            for write in [w for w in self._writes if w.done()]:
-                self._writes.remove(write)
-                write.result()  # raises what went wrong
             names = frozenset(n for n in self._written if n in self.handles)
             if not names:
-                return
+                return None
             if names not in self._writers:
                 self._writers[names] = self._writer(sorted(names))
-            self._writes.append(self._writers[names].start(self._known))
             self._written -= names
+            return self._writers[names].start(self._known)
 
     def changed(self, names: Iterable[str]) -> None:
         """Takes note that a run now put on the queue gives variables other values."""
