@@ -110,7 +110,7 @@ class Builder:
         Returns:
             The tensor made (or array, or operation, as the SDK says).
         """
-        if selector.endswith("ame:") and selector.count(":") == len(arguments) + 1:
+        if selector.endswith("name:") and selector.count(":") == len(arguments) + 1:
             arguments = (*arguments, self.name)
         return cast(Handle, self.bridge.send(self.graph, selector, *arguments))
 
