@@ -11,7 +11,7 @@ from stepgraph.errors import UnsupportedError
 from stepgraph.graph.definition import OpDefinition, Sample
 from stepgraph.graph.dtypes import float16, float32, int32
 from stepgraph.graph.ops import OPS
-from stepgraph.verification import verify_ops
+from stepgraph.verification import QuantityCheck, Report, verify_ops
 from stepgraph.verification.comparing import compare, compare_norms
 from stepgraph.verification.conditions import ABSOLUTE, CONDITIONS, expect
 from stepgraph.verification.operations import check_operation, check_operations, pure_step
@@ -102,6 +102,16 @@ def test_norms() -> None:
     assert not compare_norms(np.array([np.nan]), np.array([1.0]), 1e9).agrees
     assert not compare_norms(np.array([1.0]), np.array([np.nan]), 1e9).agrees
     assert "shape" in compare_norms(np.zeros(2), np.zeros(3), 1.0).fault
+
+
+def test_figures_that_rounding_decides_say_so() -> None:
+    near = QuantityCheck(0, "gradient", "w", compare_norms(np.ones(2), np.ones(2), 0.1), 1.4)
+    vague = dataclasses.replace(near, magnitude=0.1)
+    assert near.decisive
+    assert not vague.decisive
+    report = Report("a net", "cpu", quantities=[near, vague])
+    assert "all 2 figures agree in 1 whole step; 1 of them say little" in report.verdict()
+    assert "say little" not in Report("a net", "cpu", quantities=[near]).verdict()
 
 
 def test_sums_may_be_added_in_any_order(rng: np.random.Generator) -> None:

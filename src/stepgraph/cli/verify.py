@@ -200,15 +200,15 @@ def _print(report: Report) -> None:
         for check in report.operations:
             counts[check.op] += 1
         shown = [c for c in worst if not c.comparison.agrees] or worst[:_SHOWN]
-        columns = ("op", "runs", "error", "tolerance", "error/tolerance", "rule", "where")
+        columns = ("op", "runs", "error", "tolerance", "ratio", "where")
         output.table(columns, [_operation_row(c, counts) for c in shown], right=(1, 2, 3, 4))
         if len(worst) > len(shown):
             print(f"and {len(worst) - len(shown)} more ops, all nearer to float64")
         print()
     if report.quantities:
-        columns = ("step", "kind", "worst", "size", "error", "tolerance", "error/tolerance")
+        columns = ("step", "kind", "worst", "error", "tolerance", "ratio")
         rows = [_quantity_row(check) for check in report.worst_by_kind()]
-        output.table(columns, rows, right=(0, 3, 4, 5, 6))
+        output.table(columns, rows, right=(0, 3, 4, 5))
         print()
     if report.first is not None:
         print("The first operation that diverges:")
@@ -224,12 +224,12 @@ def _operation_row(check: OperationCheck, counts: dict[str, int]) -> tuple[str, 
     numbers = (_number(c.error), _number(c.tolerance), _number(c.ratio))
     if c.fault:
         numbers = (c.fault, "", "")
-    return (check.op, str(counts[check.op]), *numbers, check.rule, check.name)
+    return (check.op, str(counts[check.op]), *numbers, check.name)
 
 
 def _quantity_row(check: QuantityCheck) -> tuple[str, ...]:
     c = check.comparison
-    numbers = (_number(check.magnitude), _number(c.error), _number(c.tolerance), _number(c.ratio))
+    numbers = (_number(c.error), _number(c.tolerance), _number(c.ratio))
     return (str(check.step), check.kind, check.name, *numbers)
 
 

@@ -93,6 +93,11 @@ class QuantityCheck:
     comparison: Comparison
     magnitude: float
 
+    @property
+    def decisive(self) -> bool:
+        """Whether the tolerance is less than what is expected: else rounding alone decides it."""
+        return self.comparison.tolerance <= 0.5 * self.magnitude or not self.magnitude
+
 
 @dataclass
 class Report:
@@ -170,6 +175,12 @@ class Report:
             where = f" in {steps} whole step{'s' if steps > 1 else ''}"
             bad = len(self.diverging_quantities)
             parts.append(_tally(len(self.quantities), bad, "figure") + where)
+            vague = sum(not check.decisive for check in self.quantities)
+            if vague:
+                parts.append(
+                    f"{vague} of them say little, because rounding alone moves them by their own "
+                    "size (a larger batch may help)"
+                )
         if self.diverging_quantities and self.operations and not self.diverging:
             parts.append(
                 "since each operation agrees, the fault lies in how the device joins them "
