@@ -142,3 +142,27 @@ def test_loops_over_it_see_its_own_shape():
     made = total[0] if isinstance(total, (list, tuple)) else total
     found = graph.compile([], [made]).run({})[0]
     np.testing.assert_allclose(found, 3 * graph.get_value("kernel"), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+def test_an_update_that_only_reshapes_is_kept(dtype):
+    """A view computes nothing, so it cannot have been computed in the variable's place."""
+
+    def updated(device):
+        rng = np.random.default_rng(0)
+        graph = sg.Graph()
+        v = graph.variable(rng.integers(1, 9, (1, 4, 2)).astype(dtype), name="v")
+        factor = graph.placeholder((2,), dtype)
+        product = graph.reshape(v, (4, 2)) * factor
+        step = graph.compile(
+            [factor],
+            targets=[graph.reduction_sum(v)],
+            operations=[graph.assign(v, graph.reshape(product, (1, 4, 2)))],
+            device=device,
+        )
+        found = [step.run({factor: np.array([2, 3], dtype)})[0] for _ in range(3)]
+        return found, graph.get_value(v, device)
+
+    (sums, value), (expected_sums, expected) = updated("cpu"), updated("reference")
+    np.testing.assert_array_equal(np.ravel(sums), np.ravel(expected_sums))
+    np.testing.assert_array_equal(value, expected)

@@ -193,6 +193,8 @@ class Lowering:
     def alias(self, tensor: Tensor, buffer: Buffer) -> None:
         """Makes a buffer that exists a result as well: a view of other shape, same memory."""
         shape = known_shape(tensor.shape)
+        # Nothing is computed here that could be computed in a variable's place.
+        self._in_place.pop(tensor, None)
         if buffer.root.kind == "state" and buffer.root.name in self.program.updates:
             # The variable may be overwritten before the view is read.
             view = Buffer(shape, tensor.dtype, buffer.layout, tensor.name)
