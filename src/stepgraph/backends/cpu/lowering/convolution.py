@@ -21,6 +21,7 @@ from stepgraph.backends.cpu.lowering.winograd import (
     add_weight_gradient,
 )
 from stepgraph.backends.cpu.native.geometry import IMAGES, Convolution
+from stepgraph.backends.cpu.native.taps import gathered, gathering, suits_gathering
 from stepgraph.backends.cpu.native.winograd_shapes import suits_winograd
 from stepgraph.backends.cpu.plan import NATIVE, At, Buffer, Grid, KernelSource, KernelStep, Scaled
 from stepgraph.backends.cpu.registry import UPDATING, Updating, lowers, prefers
@@ -213,6 +214,20 @@ def _grid(writer: Buffer, values: dict[str, int], width: int) -> Grid | None:
     return Grid(panel_cuts(panels_of(channels), width), {writer: rows})
 
 
+def _gathered(
+    ctx: Lowering, op: Operation, reader: Buffer, shape: Convolution
+) -> tuple[Buffer, Convolution]:
+    """Adds the launch that gathers taps; gives what it writes, and the product that is left."""
+    sizes, tasks = gathering(shape)
+    flat = gathered(shape)
+    taps = Buffer((flat.images, flat.channels[0]), float32, PANELS, f"{op.output.name}/taps")
+    step = KernelStep(f"{op.type} (taps)", [reader], [taps], tasks=tasks)
+    step.source, step.kernel = native_source(), "gather_taps"
+    step.arguments = {**sizes, "x": At(reader), "y": At(taps)}
+    ctx.add(step)
+    return taps, flat
+
+
 def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> bool:
     parts = _parts(op)
     if parts is None:
@@ -240,6 +255,8 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
             add_convolution(ctx, name, native_source(), shape, operands, kind == "data")
             return True
         forward = kind == "forward"
+        if forward and "gather_taps" not in ctx.disabled and suits_gathering(shape):
+            reader, shape = _gathered(ctx, op, reader, shape)
         values, tasks = (shape.forward if forward else shape.data_gradient)(blocking)
         x, y = (reader, writer) if forward else (writer, reader)
         step = KernelStep(name, [reader, w], [writer], tasks=tasks)

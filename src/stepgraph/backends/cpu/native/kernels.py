@@ -18,6 +18,7 @@ from stepgraph.backends.cpu.native.layout import emit_layout
 from stepgraph.backends.cpu.native.matmul import emit_matmul
 from stepgraph.backends.cpu.native.partials import emit_partials
 from stepgraph.backends.cpu.native.product import Blocking, Product, blocking_for
+from stepgraph.backends.cpu.native.taps import emit_gather_taps
 from stepgraph.backends.cpu.native.target import Target, host_target
 from stepgraph.backends.cpu.native.weight_gradient import emit_weight_gradient
 from stepgraph.backends.cpu.native.winograd import emit_winograd
@@ -51,6 +52,7 @@ def kernel_module(target: Target, blocking: Blocking | None = None) -> tuple[Mod
     emit_winograd(module, product, target)
     emit_winograd_gradient(module, product, target)
     emit_partials(module)
+    emit_gather_taps(module)
     emit_matmul(module, product)
     emit_layout(module)
     emit_attention(module, product, target)
