@@ -64,6 +64,13 @@ def test_what_is_not_finite_shows():
     assert not np.isfinite(variance).any()
 
 
+def test_squares_beyond_float32_are_infinite_as_in_two_passes():
+    values = np.random.default_rng(0).normal(0, 1e25, (4, 9, 9, 3)).astype("float32")
+    (mean, variance), _ = _moments(values.shape, values, np.eye(3, dtype="float32")[None, None])
+    assert np.isfinite(mean).all()
+    assert np.isposinf(variance).all()
+
+
 def test_without_the_pass_there_are_two():
     values = np.ones((2, 4, 4, 16), "float32")
     weights = np.ones((1, 1, 16, 16), "float32")

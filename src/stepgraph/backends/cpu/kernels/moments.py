@@ -58,7 +58,9 @@ def moments_module() -> Module:
         at = (block * a.panels + panel) * LANES
         alone = f.splat(a.blocks, LANES) == 1
         (a.sums + at).store(f.select(alone, mean * size, mean))
-        (a.squares + at).store(squares - off * off / size)
+        # Squares too large for a number stay infinite, as in two passes.
+        exact = squares - off * off / size
+        (a.squares + at).store(f.select(exact == exact, exact, squares))
     fields = {**_FIELDS, "sum": pointer(f32), "square": pointer(f32)}
     with module.kernel("total", fields) as (f, a):
 
