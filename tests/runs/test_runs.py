@@ -10,10 +10,11 @@ import pytest
 from stepgraph import applications, layers, models
 from stepgraph.checkpoints import specs_of
 from stepgraph.datasets import DATASETS, from_arrays
-from stepgraph.errors import CheckpointError
+from stepgraph.errors import CheckpointError, UnsupportedError
 from stepgraph.runs.beginning import settle_new
 from stepgraph.runs.config import RunConfig, from_json
 from stepgraph.runs.defaults import AUGMENTS, OPTIMIZERS, PER_DATASET, SCHEDULES, for_dataset
+from stepgraph.runs.device import choose
 from stepgraph.runs.learner import Learner
 from stepgraph.runs.scoring import score
 
@@ -173,3 +174,24 @@ def test_every_field_is_described():
     assert text is not None
     for field in dataclasses.fields(RunConfig):
         assert f"        {field.name}: " in text
+
+
+@pytest.mark.parametrize(
+    ("usable", "chosen", "told"),
+    [
+        (("cpu", "mps", "reference"), "cpu", False),
+        (("mps", "reference"), "mps", False),
+        (("reference",), "reference", True),
+    ],
+)
+def test_the_device_where_none_is_named(monkeypatch, usable, chosen, told):
+    def get_device(name):
+        if name not in usable:
+            raise UnsupportedError(f"{name} is not here")
+
+    monkeypatch.setattr("stepgraph.runs.device.get_device", get_device)
+    found, remark = choose(None)
+    assert found == chosen
+    assert (remark is not None) is told
+    with pytest.raises(UnsupportedError):
+        choose("tpu")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from stepgraph.backends.base import get_device
 from stepgraph.errors import UnsupportedError
 
-# Tried in this order when none is named.
-PREFERRED = ("cpu", "reference")
+# Tried in this order when none is named. A Mac has both of the first; a phone, where nothing may be
+# compiled to machine code as it runs, the GPU alone.
+PREFERRED = ("cpu", "mps", "reference")
 
 
 def choose(name: str | None) -> tuple[str, str | None]:
@@ -24,7 +25,6 @@ def choose(name: str | None) -> tuple[str, str | None]:
     if name is not None:
         get_device(name)
         return name, None
-    first = PREFERRED[0]
     reason = ""
     for candidate in PREFERRED:
         try:
@@ -32,7 +32,7 @@ def choose(name: str | None) -> tuple[str, str | None]:
         except UnsupportedError as error:
             reason = reason or str(error).splitlines()[0]
             continue
-        if candidate == first:
+        if candidate != "reference":
             return candidate, None
         return candidate, (
             f"{reason}\n  going on with device '{candidate}', which computes op by op and is very "
