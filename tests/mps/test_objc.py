@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -27,8 +25,8 @@ from stepgraph.errors import GraphError, UnsupportedError
 from stepgraph.models import load_model
 from stepgraph.runs.packaging import write_graph_package, write_swift_package
 from tests.mps.double import Double
+from tests.tools import load_tool
 
-ROOT = Path(__file__).parents[2]
 CLANG = shutil.which("clang")
 FLAGS = (
     *("-target", "arm64-apple-ios15", "-ffreestanding", "-nostdlibinc", "-fobjc-arc", "-fblocks"),
@@ -36,19 +34,10 @@ FLAGS = (
 )
 
 
-def headers_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("headers", ROOT / "tools" / "apple_headers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("headers")
-    headers_tool().write(folder)
+    load_tool("apple_headers").write(folder)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -10,20 +9,13 @@ import pytest
 
 from stepgraph.backends.mps.lowering import LOWERINGS
 from tests.mps.double import sdk
-
-ROOT = Path(__file__).parents[2]
+from tests.tools import load_tool
 
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
     pytest.importorskip("llvmlite", reason="the page tells what the CPU's kernels cover")
-    path = ROOT / "tools" / "support_table.py"
-    spec = importlib.util.spec_from_file_location("support_table", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("support_table")
 
 
 def test_page_is_up_to_date(tool: ModuleType) -> None:

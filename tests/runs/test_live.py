@@ -13,7 +13,7 @@ from stepgraph.runs.beginning import begin, settle_new
 from stepgraph.runs.events import Seen, Several
 from stepgraph.runs.live import PICTURE_SECONDS, Curve, Live, Point, smooth
 from stepgraph.runs.memory import memory_in_use, memory_peak
-from stepgraph.runs.training import make_batches, normalization
+from stepgraph.runs.training import make_batches
 
 TINY = {
     "dataset": "digits",
@@ -33,7 +33,7 @@ class Never:
 def trained(folder: Path, live: Live, **chosen: object) -> RunDirectory:
     config, splits, _ = settle_new({**TINY, **chosen})
     live.class_names = config.class_names
-    live.normalize = normalization(config)
+    live.normalize = config.normalization
     run = RunDirectory(folder)
     with run.training():
         training = begin(run, config, splits, False, live, Never())

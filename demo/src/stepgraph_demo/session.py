@@ -6,7 +6,6 @@ commands from the UI's thread; each returns at once.
 
 from __future__ import annotations
 
-import re
 import shutil
 import threading
 from collections.abc import Mapping
@@ -18,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepgraph.checkpoints import RunDirectory
-from stepgraph.checkpoints.checkpoint import folder_name
-from stepgraph.datasets import Dataset, Splits
+from stepgraph.checkpoints.checkpoint import list_checkpoints
+from stepgraph.datasets import Splits
 from stepgraph.errors import CheckpointError, StepgraphError
 from stepgraph.runs.beginning import begin, new_folder, settle_new, settle_resumed
 from stepgraph.runs.config import RunConfig
@@ -27,15 +26,13 @@ from stepgraph.runs.learner import Learner
 from stepgraph.runs.live import Live, View
 from stepgraph.runs.loading import read_config
 from stepgraph.runs.scoring import Scores, score
-from stepgraph.runs.training import Training, normalization
+from stepgraph.runs.training import Training
 
 SAVE_EVERY_SECONDS = 10.0
 """How often the app saves: a phone ends apps without asking."""
 
 LEFT = "left"
 """An empty file in a run directory says that nobody wants to go on with it."""
-
-_STEP = re.compile(r"step-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -67,12 +64,13 @@ def newest_unfinished(runs: Path) -> Unfinished | None:
             config = read_config(run)
         except CheckpointError:
             continue
-        steps = [
-            int(m[1]) for p in run.checkpoints.glob("step-*") if (m := _STEP.fullmatch(p.name))
-        ]
-        if steps and max(steps) < config.schedule_steps and not (path.parent / LEFT).exists():
-            newest = run.checkpoints / folder_name(max(steps))
-            found.append((newest.stat().st_mtime, Unfinished(path.parent, config, max(steps))))
+        checkpoints = list_checkpoints(run.checkpoints)
+        if not checkpoints or (run.path / LEFT).exists():
+            continue
+        newest = checkpoints[-1]
+        step = int(newest.name.rpartition("-")[2])
+        if step < config.schedule_steps:
+            found.append((newest.stat().st_mtime, Unfinished(run.path, config, step)))
     return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
@@ -196,12 +194,7 @@ class Session:
             picture: uint8 ``(H, W, C)`` as the network takes it.
         """
         learner, config = self._ready()
-        x = picture[None].astype(np.float32) / np.float32(255)
-        normal = normalization(config)
-        if normal is not None:
-            mean, std = (np.asarray(v, np.float32) for v in (normal.mean, normal.std))
-            x = (x - mean) / std
-        chances = learner.predict(x)[0]
+        chances = learner.classify(picture[None])[0]
         order = np.argsort(-chances)
         return [(config.class_names[i], float(chances[i])) for i in order]
 
@@ -214,17 +207,15 @@ class Session:
         if self.scores is None or self.splits is None:
             return []
         test, scores = self.splits.test, self.scores
-        wrong = np.flatnonzero(scores.predicted != scores.labels)
-        sure = scores.probabilities[wrong, scores.predicted[wrong]]
         names = test.class_names
         return [
             (
-                _bytes(test, i),
+                test.images[i],
                 names[scores.labels[i]],
                 names[scores.predicted[i]],
                 float(scores.probabilities[i, scores.predicted[i]]),
             )
-            for i in wrong[np.argsort(-sure, kind="stable")][:most]
+            for i in scores.worst(most)
         ]
 
     def export(self, target: Path) -> Path:
@@ -273,7 +264,7 @@ class Session:
             run = RunDirectory(new_folder(config, self.runs))
         self.splits = splits
         live = self.live
-        live.class_names, live.normalize = config.class_names, normalization(config)
+        live.class_names, live.normalize = config.class_names, config.normalization
         for remark in remarks:
             live.note(remark)
         with run.training():
@@ -289,14 +280,7 @@ class Session:
                     training.learner.predict,
                     splits.test,
                     config.batch_size,
-                    normalization(config),
+                    config.normalization,
                     lambda done: live.change(validated=done / len(splits.test)),
                 )
             live.ended(ended)
-
-
-def _bytes(data: Dataset, place: int) -> NDArray[np.uint8]:
-    picture = data.images[place]
-    if picture.dtype == np.uint8:
-        return picture
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)

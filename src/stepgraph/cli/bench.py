@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from stepgraph.cli.options import (
 )
 from stepgraph.runs.defaults import JOB
 from stepgraph.runs.learner import build_model, canonical_model
+from stepgraph.runs.memory import memory_peak
 
 if TYPE_CHECKING:
     from stepgraph.backends.base import StepTime
@@ -151,7 +151,7 @@ def _bench(
     x = rng.random((batch_size, *made.input_shape[1:]), dtype=np.float32)
     y = rng.integers(0, 10, batch_size)
     planned, held = _planned(made, x, y)
-    expected = peak_memory() + planned
+    expected = memory_peak() + planned
     made.train_on_batch(x, y)
     first = time.perf_counter() - start
     times = _timed(made, x, y, steps)
@@ -166,7 +166,7 @@ def _bench(
         "planned_megabytes": planned / 1e6,
         "held_megabytes": held / 1e6,
         "expected_process_megabytes": expected / 1e6,
-        "peak_process_megabytes": peak_memory() / 1e6,
+        "peak_process_megabytes": memory_peak() / 1e6,
     }
     costs = _profile(made, x, y, device, threads) if profile else []
     if as_json:
@@ -205,16 +205,6 @@ def _planned(model: Model, x: Any, y: Any) -> tuple[int, int]:
     step = model.runtime.step("train", (False,))
     feeds = dict(zip(step.feeds, (x, y), strict=True))
     return step.executable.planned_bytes(feeds), step.executable.held_bytes(feeds)
-
-
-def peak_memory() -> int:
-    """Bytes of memory the process has held at most."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _profile(

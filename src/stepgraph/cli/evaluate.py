@@ -22,7 +22,6 @@ from stepgraph.cli.options import (
 from stepgraph.cli.trained import open_trained
 from stepgraph.runs.loading import Trained, load_data
 from stepgraph.runs.scoring import Scores, score
-from stepgraph.runs.training import normalization
 
 
 @click.command("evaluate")
@@ -70,7 +69,7 @@ def command(
         trained.learner.predict,
         dataset,
         batch_size or trained.config.batch_size,
-        normalization(trained.config),
+        trained.config.normalization,
     )
     target = folder or trained.path
     with saving(target):

@@ -179,9 +179,7 @@ def mistakes(images: NDArray[Any], scores: Scores, names: Sequence[str]) -> Pict
         names: of the classes.
     """
     predicted = scores.predicted
-    wrong = np.flatnonzero(predicted != scores.labels)
-    sure = scores.probabilities[wrong, predicted[wrong]]
-    chosen = wrong[np.argsort(-sure, kind="stable")[:_SHOWN_MISTAKES]]
+    chosen = scores.worst(_SHOWN_MISTAKES)
     columns = min(8, max(len(chosen), 1))
     rows = max(-(-len(chosen) // columns), 1)
     figure = _figure(max(1.45 * columns, 5.5), 1.85 * rows + 0.75)
@@ -208,9 +206,10 @@ def mistakes(images: NDArray[Any], scores: Scores, names: Sequence[str]) -> Pict
         axes.set_xlabel(
             f"is {_short(names[scores.labels[index]])}", fontsize=9, color=BLUE, labelpad=3
         )
-    shown = "all" if len(chosen) == len(wrong) else f"the {len(chosen)} surest"
+    wrong = int((predicted != scores.labels).sum())
+    shown = "all" if len(chosen) == wrong else f"the {len(chosen)} surest"
     figure.suptitle(
-        f"Mistakes: {shown} of {len(wrong):,} in {total:,} pictures\n"
+        f"Mistakes: {shown} of {wrong:,} in {total:,} pictures\n"
         "above each what the network says, below what it is",
         x=0.012,
         ha="left",

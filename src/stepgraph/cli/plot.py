@@ -20,7 +20,6 @@ from stepgraph.cli.options import (
 from stepgraph.cli.trained import open_trained
 from stepgraph.runs.loading import load_data, read_config
 from stepgraph.runs.scoring import score
-from stepgraph.runs.training import normalization
 
 
 @click.command("plot")
@@ -67,7 +66,7 @@ def command(
     if not curves_only:
         trained = open_trained(path, device, threads)
         test = load_data(config, data).test
-        scores = score(trained.learner.predict, test, config.batch_size, normalization(config))
+        scores = score(trained.learner.predict, test, config.batch_size, config.normalization)
         names = config.class_names
         made["confusion.png"] = figures.confusion(scores.confusion(), names, scores.accuracy)
         made["mistakes.png"] = figures.mistakes(test.images, scores, names)

@@ -19,7 +19,6 @@ from stepgraph.cli.options import (
 from stepgraph.cli.trained import open_trained
 from stepgraph.datasets import read_image
 from stepgraph.errors import DataError
-from stepgraph.runs.training import normalization
 
 
 @click.command("predict")
@@ -64,13 +63,8 @@ def command(
             output.error(str(error), kind="DataError")
     rows = []
     for begin in range(0, len(pictures), config.batch_size):
-        x = np.stack(pictures[begin : begin + config.batch_size]).astype(np.float32)
-        x /= np.float32(255)
-        normalize = normalization(config)
-        if normalize is not None:
-            x -= np.asarray(normalize.mean, np.float32)
-            x /= np.asarray(normalize.std, np.float32)
-        chances = trained.learner.predict(x)
+        batch = np.stack(pictures[begin : begin + config.batch_size])
+        chances = trained.learner.classify(batch)
         for file, chance in zip(readable[begin:], chances, strict=False):
             best = np.argsort(-chance, kind="stable")[:top]
             found = [(config.class_names[i], float(chance[i])) for i in best]

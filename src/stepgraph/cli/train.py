@@ -31,7 +31,6 @@ from stepgraph.runs.defaults import AUGMENTS, JOB, OPTIMIZERS, RUNS, SCHEDULES
 from stepgraph.runs.events import Reporter, Several
 from stepgraph.runs.learner import canonical_model
 from stepgraph.runs.live import Live
-from stepgraph.runs.training import normalization
 
 
 def _choices(table: Mapping[str, tuple[str, Any]]) -> str:
@@ -204,7 +203,7 @@ def _shown(address: str, config: RunConfig, reporter: Reporter, stack: ExitStack
         host, port = parse_address(address)
     except SettingError as error:
         raise click.BadParameter(str(error), param_hint="--dashboard") from error
-    live = Live(config.class_names, normalization(config))
+    live = Live(config.class_names, config.normalization)
     served = stack.enter_context(Dashboard(live, host, port))
     reporter.note(f"the run is shown at {served.url}")
     return cast(Reporter, Several(reporter, live))

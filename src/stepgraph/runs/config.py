@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from stepgraph import __version__
+from stepgraph.datasets import Normalize
 from stepgraph.errors import CheckpointError, describe
 
 FORMAT = 1
@@ -92,6 +93,13 @@ class RunConfig:
             50
         """
         return total_steps(self.epochs, self.steps, steps_per_epoch)
+
+    @property
+    def normalization(self) -> Normalize | None:
+        """What is done to every picture's channels."""
+        if self.mean is None or self.std is None:
+            return None
+        return Normalize(tuple(self.mean), tuple(self.std))
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain values, the same on every platform."""

@@ -83,6 +83,15 @@ class Learner:
         """Probabilities ``(B, classes)`` of pictures ``(B, H, W, C)``."""
         return np.asarray(self.model.predict_on_batch(x), np.float32)
 
+    def classify(self, pictures: Array) -> NDArray[np.float32]:
+        """Probabilities ``(B, classes)`` of uint8 pictures ``(B, H, W, C)`` as files hold them."""
+        x = pictures.astype(np.float32) / np.float32(255)
+        normalize = self.config.normalization
+        if normalize is not None:
+            x -= np.asarray(normalize.mean, np.float32)
+            x /= np.asarray(normalize.std, np.float32)
+        return self.predict(x)
+
     def arrays(self) -> dict[str, Array]:
         """Copies of everything that training changes, by name."""
         from stepgraph.models.saving import weight_arrays

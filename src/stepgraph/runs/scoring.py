@@ -36,6 +36,13 @@ class Scores:
         found: NDArray[np.int64] = self.probabilities.argmax(axis=1)
         return found
 
+    def worst(self, most: int) -> NDArray[np.int64]:
+        """Numbers of the mistakes that it was surest of, the surest first."""
+        wrong = np.flatnonzero(self.predicted != self.labels)
+        sure = self.probabilities[wrong, self.predicted[wrong]]
+        found: NDArray[np.int64] = wrong[np.argsort(-sure, kind="stable")[:most]]
+        return found
+
     def confusion(self) -> NDArray[np.int64]:
         """How often a class (row) was taken for another (column)."""
         classes = self.probabilities.shape[1]

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from stepgraph.checkpoints import Array, Checkpoint, RunDirectory
-from stepgraph.datasets import Batches, Normalize, Splits
+from stepgraph.datasets import Batches, Splits
 from stepgraph.errors import NumericsError, describe
 from stepgraph.runs.config import RunConfig
 from stepgraph.runs.defaults import AUGMENTS, KEEP_CHECKPOINTS, SAVE_EVERY_SECONDS
@@ -163,7 +163,7 @@ class Training:
             self.learner.predict,
             self.test,
             self.config.batch_size,
-            normalization(self.config),
+            self.config.normalization,
             lambda done: self.reporter.validating(done, total),
         )
         now = time.monotonic()
@@ -258,15 +258,8 @@ def make_batches(config: RunConfig, splits: Splits) -> Batches:
         config.batch_size,
         seed=config.seed,
         augment=AUGMENTS[config.augment][1],
-        normalize=normalization(config),
+        normalize=config.normalization,
     )
-
-
-def normalization(config: RunConfig) -> Normalize | None:
-    """What is done to every picture's channels."""
-    if config.mean is None or config.std is None:
-        return None
-    return Normalize(tuple(config.mean), tuple(config.std))
 
 
 def resume_command(run_dir: Path) -> str:

@@ -123,10 +123,7 @@ class TrialScreen(Screen):
         assert session.splits is not None
         test = session.splits.test
         place = int(np.random.default_rng().integers(len(test)))
-        pixels = test.images[place]
-        if pixels.dtype != np.uint8:
-            pixels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
-        self._predict(pixels, f"it is {test.class_names[test.labels[place]]}")
+        self._predict(test.images[place], f"it is {test.class_names[test.labels[place]]}")
 
     def _picture(self, pen: Pen) -> None:
         unit = pen.size
