@@ -10,6 +10,9 @@ tile and vector of channels before, 24 additions after, about 5 cycles of every 
 Padding taps are computed here and skipped by the direct kernels, which is why narrow maps gain less
 (`winograd_shapes` decides).
 
+What a tile touches is asked for while the tile above it is at work: maps come from the third-level
+cache or from memory, in lines too far apart for the processor to foresee.
+
 Weights change every step, so each step transforms them anew, in a launch of their own: 9 floats
 read and 16 written per weight pair. Tiles are taken in blocks whose transformed input stays in the
 second-level cache; a task makes a share of the output panels for one block.
@@ -110,8 +113,8 @@ class Tiles:
 class Window:
     """Addresses of a square of positions of a map, where those outside have one of their own.
 
-    Nothing branches: an address outside is replaced by that of `elsewhere` (zeros to be read, a
-    place to be written and forgotten).
+    Where a window crosses a border, an address outside is replaced by that of `elsewhere` (zeros to
+    be read, a place to be written and forgotten); nothing branches on single places.
     """
 
     def __init__(
@@ -120,12 +123,31 @@ class Window:
     ) -> None:  # fmt: skip
         self.f, self.elsewhere, self.side = f, elsewhere, side
         height, width = size
+        self.width = width
         top, left = tile.row - shift[0], tile.column - shift[1]
         rows = [(top + i >= 0) & (top + i < height) for i in range(side)]
         columns = [(left + j >= 0) & (left + j < width) for j in range(side)]
         start = ((tile.image * height + top) * width + left) * PANEL
         self.inside = [[row & column for column in columns] for row in rows]
+        self.whole = rows[0] & rows[-1] & columns[0] & columns[-1]
+        self.below = start + (side * PANEL * width)
         self.offset = [[start + (width * i + j) * PANEL for j in range(side)] for i in range(side)]
+
+    def inner(self, base: Pointer) -> list[list[Pointer]]:
+        """The same where all are inside."""
+        rows = [base + row[0] for row in self.offset]
+        return [[row + j * PANEL for j in range(self.side)] for row in rows]
+
+    def either(self, body: Any) -> None:
+        """Emits the body for windows inside as a whole and for others; hands it its addresses."""
+        self.f.if_else(self.whole, lambda: body(self.inner), lambda: body(self.places))
+
+    def prefetch(self, base: Pointer, *, write: bool = False) -> None:
+        """Asks for what the tile below touches and this one does not."""
+        for row in range(2):
+            for column in range(self.side - 2, self.side):
+                line = base + (self.below + (self.width * row + column) * PANEL)
+                line.prefetch(write=write)
 
     def places(self, base: Pointer) -> list[list[Pointer]]:
         """Addresses within the panel that starts at `base`."""
@@ -165,14 +187,20 @@ def transform_tiles(
     walk = Tiles(f, x, tiles[0])
     with f.loop(0, tiles[1], nonempty=True) as tile:
         window = Window(f, size, walk.now(), shift, side, zeros)
-        with f.loop(0, panels, nonempty=True) as panel:
-            at = window.places(base + panel * base_panel)
-            place = target + (tile * to_tile + panel * to_panel)
-            for lane in range(0, PANEL, lanes):
-                square = [[(one + lane).load(lanes) for one in row] for row in at]
-                values = [value for row in make(square) for value in row]
-                for number, value in enumerate(values):
-                    (place + (to_place * number + lane)).store(value)
+
+        def transformed(places: Any) -> None:
+            with f.loop(0, panels, nonempty=True) as panel:
+                start = base + panel * base_panel
+                at = places(start)
+                window.prefetch(start)
+                place = target + (tile * to_tile + panel * to_panel)
+                for lane in range(0, PANEL, lanes):
+                    square = [[(one + lane).load(lanes) for one in row] for row in at]
+                    values = [value for row in make(square) for value in row]
+                    for number, value in enumerate(values):
+                        (place + (to_place * number + lane)).store(value)
+
+        window.either(transformed)
         walk.advance()
 
 
@@ -192,7 +220,8 @@ class _Convolution:
         # A line more than the tiles need, so that the 16 places do not fall on one cache set.
         self.v_panel = x.block * PANEL
         self.v_place = x.in_panels * self.v_panel + PANEL
-        self.m_place = self.v_panel * most + PANEL
+        self.m_tile = most * PANEL
+        self.m_place = self.m_tile * x.block + PANEL
         self.v = x.scratch + x.thread * x.scratch_size
         self.m = self.v + self.v_place * PLACES
         self.nowhere = f.stack(f32, PANEL)
@@ -203,8 +232,8 @@ class _Convolution:
         self._inputs()
         walk = Walk(f)
         u_place = x.in_panels * _BLOCK
-        walk.set(a_row=PANEL, c_row=PANEL, run=PANEL, a3=self.v_panel, b3=_BLOCK)
-        walk.set(b_panel=u_place * PLACES, c_panel=self.v_panel)
+        walk.set(a_row=PANEL, c_row=self.m_tile, run=PANEL, a3=self.v_panel, b3=_BLOCK)
+        walk.set(b_panel=u_place * PLACES, c_panel=PANEL)
         most = self.product.blocking.panels
         with f.loop(*self.groups) as group:
             first_panel = group * most
@@ -237,29 +266,33 @@ class _Convolution:
         )
 
     def _outputs(self, first_panel: Value, panels: Value, added: bool) -> None:
-        """Output tiles from the scratch [place][panel][tile][16]."""
+        """Output tiles from the scratch [place][tile][panel][16]."""
         f, x, lanes = self.f, self.x, self.lanes
         alpha, beta = f.splat(x.alpha, lanes), f.splat(x.beta, lanes)
-        tiles = Tiles(f, x, self.first)
+        walk = Tiles(f, x, self.first)
         with f.loop(0, self.count, nonempty=True) as tile:
             size = (x.out_height, x.out_width)
-            window = Window(f, size, tiles.now(), (0, 0), 2, self.nowhere)
-            with f.loop(0, panels, nonempty=True) as panel:
-                to = window.places(x.y + (first_panel + panel) * self.y_panel)
-                at = self.m + (panel * self.v_panel + tile * PANEL)
-                for lane in range(0, PANEL, lanes):
-                    m = [
-                        [(at + (self.m_place * (4 * i + j) + lane)).load(lanes) for j in range(4)]
-                        for i in range(4)
-                    ]
-                    for i, row in enumerate(output_transform(m)):
-                        for j, value in enumerate(row):
-                            place = to[i][j] + lane
-                            result = value * alpha
-                            if added:
-                                result = f.fma(place.load(lanes), beta, result)
-                            place.store(result)
-            tiles.advance()
+            window = Window(f, size, walk.now(), (0, 0), 2, self.nowhere)
+
+            def transformed(places: Any) -> None:
+                with f.loop(0, panels, nonempty=True) as panel:
+                    start = x.y + (first_panel + panel) * self.y_panel
+                    to = places(start)
+                    window.prefetch(start, write=True)
+                    at = self.m + (tile * self.m_tile + panel * PANEL)
+                    for lane in range(0, PANEL, lanes):
+                        places_at = [at + (self.m_place * n + lane) for n in range(PLACES)]
+                        m = [[places_at[4 * i + j].load(lanes) for j in range(4)] for i in range(4)]
+                        for i, row in enumerate(output_transform(m)):
+                            for j, value in enumerate(row):
+                                place = to[i][j] + lane
+                                result = value * alpha
+                                if added:
+                                    result = f.fma(place.load(lanes), beta, result)
+                                place.store(result)
+
+            window.either(transformed)
+            walk.advance()
 
 
 def _emit_weights(module: Module, target: Target, turned: bool) -> None:
