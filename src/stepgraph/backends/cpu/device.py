@@ -49,7 +49,7 @@ ALL_PASSES: dict[str, Pass] = {"normal_forms": normal_forms, **PASSES}
 # What this engine does after them; each can be switched off by name, as the passes can.
 OWN_PASSES = (
     *("variable_shapes", "fuse", "layout", "in_place", "fold_updates", "share_memory", "winograd"),
-    *("moments", "chain", "gather_taps"),
+    *("moments", "chain", "gather_taps", "few_rows"),
 )
 
 # Composites that run faster spelled out, because the parts fuse with what stands around them.

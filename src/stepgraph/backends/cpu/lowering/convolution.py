@@ -15,6 +15,7 @@ from stepgraph.backends.cpu.fusion import Group
 from stepgraph.backends.cpu.layout_choice import Layouts
 from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS, panels_of
 from stepgraph.backends.cpu.lower import Lowering
+from stepgraph.backends.cpu.lowering.few_rows import few_rows_step
 from stepgraph.backends.cpu.lowering.winograd import (
     add_convolution,
     add_in_parts,
@@ -246,6 +247,7 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
 
     blocking = load_kernels().blocking
     name = op.type + (" with update" if update else "")
+    small = "few_rows" not in ctx.disabled
     winograd = "winograd" not in ctx.disabled and not dense and suits_winograd(shape, kind)
     if kind != "weights":
         reader, writer = ctx.value(data, ROWS if stem else PANELS), ctx.output(result, PANELS)
@@ -257,8 +259,12 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
         forward = kind == "forward"
         if forward and "gather_taps" not in ctx.disabled and suits_gathering(shape):
             reader, shape = _gathered(ctx, op, reader, shape)
-        values, tasks = (shape.forward if forward else shape.data_gradient)(blocking)
         x, y = (reader, writer) if forward else (writer, reader)
+        few = few_rows_step(name, kind, shape, (x, w, y)) if small else None
+        if few is not None:
+            ctx.add(few)
+            return True
+        values, tasks = (shape.forward if forward else shape.data_gradient)(blocking)
         step = KernelStep(name, [reader, w], [writer], tasks=tasks)
         step.kernel = "convolution_forward" if forward else "convolution_data_gradient"
         step.arguments = {**values, "x": At(x), "w": At(w), "y": At(y), "alpha": 1.0, "beta": 0.0}
@@ -272,6 +278,11 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
         if winograd:
             operands = (x, y, target)
             add_weight_gradient(ctx, name, native_source(), shape, operands, alpha, beta)
+            return True
+        operands = (x, target, y)
+        few = few_rows_step(name, kind, shape, operands, (alpha, beta)) if small else None
+        if few is not None:
+            ctx.add(few)
             return True
         values, tasks = shape.weight_gradient(blocking)
         step = KernelStep(name, [x, y], [], tasks=tasks, kernel="convolution_weight_gradient")
