@@ -14,6 +14,7 @@ from stepgraph.backends.cpu.chains import chained
 from stepgraph.backends.cpu.kernels.library import addresses, fetch_module
 from stepgraph.backends.cpu.lower import Lowering
 from stepgraph.backends.cpu.memory import Arena
+from stepgraph.backends.cpu.native import storage
 from stepgraph.backends.cpu.native.chain import ENTRY, chain_module
 from stepgraph.backends.cpu.native.emit import Arguments
 from stepgraph.backends.cpu.native.pool import Pool, default_threads, shared_pool
@@ -138,8 +139,9 @@ class CpuRunner:
         source = KernelSource(("chain",), chain_module)
         layout, address = addresses([source])[source]["chain"]
         lengths = [len(ranges) for ranges in step.ranges]
-        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        entries: Array = np.zeros((int(starts[-1]), ENTRY), np.int64)
+        starts = storage.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=starts[1:])
+        entries: Array = storage.zeros(int(starts[-1]) * ENTRY, np.int64).reshape(-1, ENTRY)
         self._tables += [starts, entries]
         packed = layout.pack(starts=starts.ctypes.data, table=entries.ctypes.data)
         native.launch(address, packed, step.tasks, step.name)

@@ -13,6 +13,7 @@ from stepgraph.backends.cpu.kinds import kind_of
 from stepgraph.backends.cpu.layout_choice import Layouts
 from stepgraph.backends.cpu.layouts import PANELS, ROWS, Layout
 from stepgraph.backends.cpu.moments import lower_moments, pairs_of_moments
+from stepgraph.backends.cpu.native import storage
 from stepgraph.backends.cpu.nests import copy_step, lower_group
 from stepgraph.backends.cpu.plan import Buffer, PythonStep, Step
 from stepgraph.backends.cpu.registry import LOWERINGS, UPDATING
@@ -301,6 +302,6 @@ class Lowering:
 def _padded(flat: Array) -> Array:
     """Constant elements with room for a last vector to be read whole."""
     slack = 128 // flat.dtype.itemsize
-    whole = np.zeros(flat.size + slack, flat.dtype)
+    whole = storage.zeros(flat.size + slack, flat.dtype)
     whole[: flat.size] = flat
     return whole

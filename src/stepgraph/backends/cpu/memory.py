@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stepgraph.backends.cpu.native import storage
+from stepgraph.backends.cpu.native.storage import ALIGN
 from stepgraph.backends.cpu.plan import Buffer, Step
-
-ALIGN = 64
 
 
 class Arena:
@@ -30,13 +30,10 @@ class Arena:
         first, last = _liveness(steps, kept)
         offsets, self.nbytes = _place(steps, first, last, share)
         self.naive = sum(_rounded(b.nbytes) for b in offsets)
-        raw = np.zeros(self.nbytes + ALIGN, np.uint8)
-        start = -raw.ctypes.data % ALIGN
-        self._raw = raw
+        whole = storage.zeros(self.nbytes, np.uint8)
         for buffer, offset in offsets.items():
             size = buffer.nbytes // buffer.dtype.size * buffer.dtype.size
-            memory = raw[start + offset : start + offset + size]
-            buffer.storage = memory.view(buffer.dtype.numpy)
+            buffer.storage = whole[offset : offset + size].view(buffer.dtype.numpy)
 
 
 def _rounded(size: int) -> int:

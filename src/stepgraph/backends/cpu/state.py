@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from stepgraph.backends.cpu.layouts import ROWS, Layout
+from stepgraph.backends.cpu.native import storage
 from stepgraph.backends.cpu.plan import Buffer
 from stepgraph.errors import ShapeError, describe
 from stepgraph.graph.definition import Array
@@ -46,10 +47,7 @@ class CpuState:
             self.version += 1
         if name not in self._buffers:
             buffer = Buffer(shape, dtype, layout, name, "state")
-            raw = np.zeros(buffer.nbytes + 64, np.uint8)
-            start = -raw.ctypes.data % 64
-            size = buffer.nbytes // dtype.size * dtype.size
-            buffer.storage = raw[start : start + size].view(dtype.numpy)
+            buffer.storage = storage.zeros(buffer.nbytes // dtype.size, dtype.numpy)
             self._buffers[name] = buffer
             value = self._pending.pop(name, None)
             self._store(buffer, self._variables[name].initial if value is None else value)

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from stepgraph.backends.cpu.kernels.copy import RAW, TYPES, CopySpec, build_copy
 from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, panels_of
+from stepgraph.backends.cpu.native import storage
 from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep
 from stepgraph.graph.definition import Array
 from stepgraph.graph.dtypes import as_dtype
@@ -123,7 +122,7 @@ def split_view(buffer: Buffer) -> View:
 
 def constant(array: Array, name: str) -> Buffer:
     """A buffer with numbers known now."""
-    whole = np.zeros(array.size + 128 // array.itemsize, array.dtype)
+    whole = storage.zeros(array.size + 128 // array.itemsize, array.dtype)
     whole[: array.size] = array.reshape(-1)
     return Buffer(array.shape, as_dtype(array.dtype), ROWS, name, "constant", whole)
 

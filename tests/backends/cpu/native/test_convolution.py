@@ -174,40 +174,6 @@ def test_partition_does_not_change_a_bit(target, kernels_of):
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
-@pytest.mark.parametrize("channels", [1, 3, 16, 17, 40, 64])
-def test_rows_to_panels_and_back(target, kernels_of, channels):
-    rng = np.random.default_rng(channels)
-    array = rng.standard_normal((13, channels + 2)).astype(np.float32)
-    panels = np.full((-(-channels // 16), 13, 16), np.nan, np.float32)
-    sizes = {"rows": 13, "row": channels + 2, "channels": channels, "parts": 3}
-    kernels_of(_module)("rows_to_panels", 3 * len(panels), array=array, panels=panels, **sizes)
-    np.testing.assert_array_equal(panels, to_panels(array[:, :channels]))
-    back = np.full_like(array, 7)
-    kernels_of(_module)("panels_to_rows", 3 * len(panels), array=back, panels=panels, **sizes)
-    np.testing.assert_array_equal(back[:, :channels], array[:, :channels])
-    assert (back[:, channels:] == 7).all()
-
-
-@pytest.mark.parametrize("order", ["tio", "oit"])  # HWIO and OIHW
-@pytest.mark.parametrize(
-    ("inputs", "outputs", "rows"), [(40, 17, False), (16, 32, False), (3, 33, True)]
-)
-def test_weights_to_panels_and_back(target, kernels_of, order, inputs, outputs, rows):
-    conv = Convolution(1, (9, 9), (inputs, outputs), (3, 2), rows=rows)
-    w = np.random.default_rng(0).standard_normal((6, inputs, outputs)).astype(np.float32)
-    array = np.ascontiguousarray(w.transpose(["tio".index(letter) for letter in order]))
-    steps = {letter: array.strides[order.index(letter)] // 4 for letter in order}
-    sizes = {"taps": 6, "inputs": inputs, "outputs": outputs, "width": conv.channel_width}
-    sizes |= {"tap": steps["t"], "i": steps["i"], "o": steps["o"]}
-    tasks = conv.out_panels * conv.in_panels
-    panels = np.full(conv.w_shape, np.nan, np.float32)
-    kernels_of(_module)("weights_to_panels", tasks, array=array, panels=panels, **sizes)
-    np.testing.assert_array_equal(panels, to_weight_panels(conv, w))
-    back = np.zeros_like(array)
-    kernels_of(_module)("panels_to_weights", tasks, array=back, panels=panels, **sizes)
-    np.testing.assert_array_equal(back, array)
-
-
 @pytest.mark.parametrize("name", NAMED)
 def test_every_kernel_compiles_for_every_named_target(name):
     target = named_target(name)

@@ -1,4 +1,4 @@
-"""The module of hand-shaped kernels: products, convolutions, layout conversions, in one object.
+"""The module of hand-shaped kernels: products, convolutions, attention, in one object.
 
 Shape-generic and compiled once per machine. What a network needs besides (elementwise chains,
 normalisation, pooling) is emitted per program by the lowering, into modules of its own.
@@ -14,7 +14,6 @@ from stepgraph.backends.cpu.native.compile import Library
 from stepgraph.backends.cpu.native.convolution import emit_forward, emit_scale
 from stepgraph.backends.cpu.native.data_gradient import emit_data_gradient, emit_transpose
 from stepgraph.backends.cpu.native.emit import Arguments, Module
-from stepgraph.backends.cpu.native.layout import emit_layout
 from stepgraph.backends.cpu.native.matmul import emit_matmul
 from stepgraph.backends.cpu.native.partials import emit_partials
 from stepgraph.backends.cpu.native.product import Blocking, Product, blocking_for
@@ -54,7 +53,6 @@ def kernel_module(target: Target, blocking: Blocking | None = None) -> tuple[Mod
     emit_partials(module)
     emit_gather_taps(module)
     emit_matmul(module, product)
-    emit_layout(module)
     emit_attention(module, product, target)
     return module, product
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stepgraph.backends.cpu.native import executor_ir
+from stepgraph.backends.cpu.native import executor_ir, storage
 from stepgraph.backends.cpu.native.compile import Library, build
 from stepgraph.backends.cpu.native.target import host_target
 from stepgraph.errors import UnsupportedError, describe
@@ -137,8 +137,8 @@ class Program:
         launches = self.launches
         sizes = [-(-len(launch.arguments) // 64) * 8 for launch in launches]
         self._starts = list(itertools.accumulate(sizes, initial=0))[:-1]
-        self._slots = np.zeros(sum(sizes) + 8, np.int64)
-        self._records = np.zeros((len(launches), 4), np.int64)
+        self._slots = storage.zeros(sum(sizes) + 8, np.int64)
+        self._records = storage.zeros(4 * len(launches), np.int64).reshape(-1, 4)
         for number, (launch, start) in enumerate(zip(launches, self._starts, strict=True)):
             values = np.frombuffer(launch.arguments, np.int64)
             self._slots[start : start + values.size] = values
@@ -228,9 +228,7 @@ class Pool:
         """Starts the workers unless they run; returns the shared state's address."""
         if self._state is not None:
             return self._address
-        memory = np.zeros(executor_ir.STATE_BYTES // 8 + 8, np.int64)
-        skip = (-memory.ctypes.data % 64) // 8
-        state = memory[skip:]
+        state = storage.zeros(executor_ir.STATE_BYTES // 8, np.int64)
         address = int(state.ctypes.data)
         if self.threads > 1:
             process = ctypes.CDLL(None)
