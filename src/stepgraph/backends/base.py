@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from stepgraph.errors import FeedError, UnsupportedError, describe, nearest
 from stepgraph.graph.definition import Array, OpDefinition
 from stepgraph.graph.dtypes import DType
@@ -49,6 +51,27 @@ class StepTime(NamedTuple):
     flops: int
 
 
+class Deferred(Protocol):
+    """A value for a placeholder that is written where the device wants it, in place of an array.
+
+    Attributes:
+        shape: of the array it stands for.
+        dtype: likewise.
+        kind: what it is made of: ``rows`` or ``pictures`` (`datasets.pictures`), whose attributes
+            a device may look at to write it in a way of its own, with the same bits.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    kind: str
+
+    def write_into(self, out: Array) -> None:
+        """Writes the values into an array of that shape and dtype."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """The values as an array."""
+
+
 class Runner(Protocol):
     """A program made ready for one device, one set of shapes and fixed values."""
 
@@ -83,10 +106,12 @@ class Device(Protocol):
     Attributes:
         name: what users call it.
         overlaps: whether its runners are `OverlappingRunner`.
+        defers: whether its runners take a `Deferred` for an array.
     """
 
     name: str
     overlaps: bool
+    defers: bool
 
     def unavailable(self) -> str | None:
         """Why the device cannot be used here; None when it can."""

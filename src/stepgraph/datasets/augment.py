@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stepgraph.datasets import draws
 from stepgraph.datasets.arrays import Dataset
+from stepgraph.datasets.pictures import moved
 from stepgraph.errors import DataError, describe
 
 
@@ -58,34 +59,29 @@ class Augment:
             >>> sorted({tuple(row.argsort().tolist()) for row in once[:, 0, :, 0]})
             [(0, 1, 2, 3), (3, 2, 1, 0)]
         """
-        _, height, width, channels = images.shape
-        # A padding wider than the picture can push it out altogether, not further.
-        pad_y, pad_x = min(self.crop, height), min(self.crop, width)
+        picked = np.take(images, index, axis=0)
+        return moved(picked, self.draw(images.shape, index, seed, epoch))
+
+    def draw(
+        self, shape: Sequence[int], index: NDArray[np.int64], seed: int, epoch: int
+    ) -> NDArray[np.int64]:
+        """Returns how samples are moved, as `Pictures.moves` says it: int64 ``(3, len(index))``.
+
+        Args:
+            shape: of the set, ``(N, H, W, C)``.
+            index: which samples.
+            seed: of the run.
+            epoch: from 0.
+        """
         span = 2 * self.crop + 1
         bounds = (span, span, 2 if self.flip else 1)
         drawn = draws.several(seed, epoch, (draws.CROP_Y, draws.CROP_X, draws.FLIP), index, bounds)
-        down = np.clip(drawn[0] - self.crop + pad_y, 0, 2 * pad_y)
-        right = np.clip(drawn[1] - self.crop + pad_x, 0, 2 * pad_x)
-        shape = (len(index), height + 2 * pad_y, width + 2 * pad_x, channels)
-        padded = np.zeros(shape, images.dtype)
-        inside = np.s_[:, pad_y : pad_y + height, pad_x : pad_x + width]
-        padded[inside] = np.take(images, index, axis=0)
-        # Every place that a crop can have, as a view whose items are a crop's whole rows: one
-        # gather then copies rows, not pixels.
-        row = np.dtype((np.void, width * channels * images.itemsize))
-        places = (len(index), 2 * pad_y + 1, 2 * pad_x + 1, height)
-        picture, line, pixel, _ = padded.strides
-        crops: NDArray[Any] = np.ndarray(
-            places, row, padded.data, strides=(picture, line, pixel, line)
-        )
-        rows = crops[np.arange(len(index)), down, right].view(images.dtype)
-        result: NDArray[Any] = rows.reshape(len(index), height, width, channels)
-        mirrored = np.flatnonzero(drawn[2])
-        straight = result[mirrored]
-        # Channel by channel: backwards over pixels of a few bytes each, copying is slow.
-        for channel in range(channels):
-            result[mirrored, :, :, channel] = straight[:, :, ::-1, channel]
-        return result
+        drawn[:2] -= self.crop
+        # A padding wider than the picture can push it out altogether, not further.
+        for way, size in zip(drawn, shape[1:3], strict=False):
+            if self.crop > size:
+                np.clip(way, -size, size, out=way)
+        return drawn
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 from stepgraph.datasets import draws
 from stepgraph.datasets.arrays import Dataset
 from stepgraph.datasets.augment import Augment, Normalize
+from stepgraph.datasets.pictures import Pictures
 from stepgraph.datasets.stream import Stream
 from stepgraph.errors import DataError, describe
+
+# Pictures whose moves are drawn at once: so many that a batch's share costs next to nothing.
+DRAWN = 4096
 
 LabelForm = Literal["one_hot", "sparse"]
 
@@ -26,6 +30,18 @@ class Batch(NamedTuple):
     """
 
     x: NDArray[np.float32]
+    y: NDArray[Any]
+
+
+class DeferredBatch(NamedTuple):
+    """A `Batch` whose pictures are not written yet.
+
+    Attributes:
+        x: what its pictures are made of.
+        y: as in a `Batch`.
+    """
+
+    x: Pictures
     y: NDArray[Any]
 
 
@@ -93,13 +109,20 @@ class Batches:
         self.drop_remainder = drop_remainder
         _, width, channels = dataset.image_shape
         self._rows = None if normalize is None else normalize.rows(width, channels)
+        whole, rest = divmod(len(dataset), batch_size)
+        self._steps = whole + (rest > 0 and not drop_remainder)
+        self._images = np.ascontiguousarray(dataset.images)
+        self._one_hot = (
+            None if labels == "sparse" else np.eye(dataset.class_count, dtype=np.float32)
+        )
+        self._used = min(self._steps * batch_size, len(dataset))
         self._order: tuple[int, NDArray[np.int64]] | None = None
+        self._drawn: tuple[tuple[int, int], NDArray[np.int64]] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches in an epoch."""
-        whole, rest = divmod(len(self.dataset), self.batch_size)
-        return whole + (rest > 0 and not self.drop_remainder)
+        return self._steps
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Returns the order in which an epoch visits the samples."""
@@ -117,7 +140,7 @@ class Batches:
         Raises:
             DataError: no such epoch or step.
         """
-        if epoch < 0 or not 0 <= step < self.steps_per_epoch:
+        if epoch < 0 or not 0 <= step < self._steps:
             raise DataError(
                 describe(
                     "batches",
@@ -139,31 +162,52 @@ class Batches:
         Raises:
             DataError: no such step, or `out` does not fit.
         """
-        index = self.indices(epoch, step)
+        made = self.deferred(epoch, step)
         buffers = self.empty() if out is None else out
         self._check(buffers)
-        x, y = buffers.x[: len(index)], buffers.y[: len(index)]
-        images = self.dataset.images
-        picked = (
-            np.take(images, index, axis=0)
-            if self.augment is None
-            else self.augment.apply(images, index, self.seed, epoch)
-        )
-        if picked.dtype == np.uint8:
-            np.divide(picked, np.float32(255), out=x, dtype=np.float32)
-        else:
-            x[...] = picked
-        if self._rows is not None:
-            flat = x.reshape(*x.shape[:2], -1)
-            flat -= self._rows[0]
-            flat /= self._rows[1]
-        labels = self.dataset.labels[index]
-        if self.labels == "sparse":
-            y[...] = labels
-        else:
-            y[...] = 0
-            y[np.arange(len(index)), labels] = 1
+        x, y = buffers.x[: len(made.x)], buffers.y[: len(made.x)]
+        made.x.write_into(x)
+        y[...] = made.y
         return Batch(x, y)
+
+    def deferred(self, epoch: int, step: int) -> DeferredBatch:
+        """Returns one batch whose pictures are not written yet; the same bits as `batch`.
+
+        A device that can writes them where it reads them (`Executable.run`); `numpy.asarray`
+        makes an array of them.
+
+        Raises:
+            DataError: no such step.
+
+        Example:
+            >>> from stepgraph.datasets import from_arrays
+            >>> batches = Batches(from_arrays(np.full((4, 2, 2), 51, np.uint8), [0, 1] * 2), 2)
+            >>> batches.deferred(epoch=0, step=1).x[:1].shape
+            (1, 2, 2, 1)
+            >>> float(np.asarray(batches.deferred(epoch=0, step=1).x).max())
+            0.2
+        """
+        index = self.indices(epoch, step)
+        moves = None if self.augment is None else self._moves(epoch, step)
+        classes = self.dataset.labels.take(index)
+        one_hot = self._one_hot
+        y = classes.astype(np.int32) if one_hot is None else one_hot.take(classes, axis=0)
+        return DeferredBatch(Pictures(self._images, index, moves, self._rows), y)
+
+    def _moves(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """How a batch's pictures are moved; drawn for many batches at a time."""
+        assert self.augment is not None
+        size = self.batch_size
+        each = max(DRAWN // size, 1)
+        kept, place = self._drawn, (epoch, step // each)
+        if kept is None or kept[0] != place:
+            first = step // each * each * size
+            index = self.order(epoch)[first : min(first + each * size, self._used)]
+            drawn = self.augment.draw(self._images.shape, index, self.seed, epoch)
+            # One assignment of a pair, so that another thread sees both or neither.
+            self._drawn = kept = (place, drawn)
+        first = step % each * size
+        return kept[1][:, first : first + size]
 
     def empty(self) -> Batch:
         """Returns buffers that hold a batch, to be given to `batch` as `out`."""
@@ -180,6 +224,7 @@ class Batches:
         epochs: int | None = None,
         prefetch: int = 0,
         reuse: bool = False,
+        deferred: bool = False,
     ) -> Stream:
         """Returns the batches from (epoch, step) on, one epoch after the other.
 
@@ -191,6 +236,11 @@ class Batches:
             prefetch: batches that a background thread prepares ahead; 0 for no thread.
             reuse: write into rotating buffers. A batch is then valid only until the next one is
                 asked for.
+            deferred: give what `deferred` gives; without `prefetch` and `reuse`, which are about
+                arrays.
+
+        Raises:
+            DataError: no such place, or `deferred` beside `prefetch` or `reuse`.
 
         Example:
             >>> from stepgraph.datasets import from_arrays
@@ -200,7 +250,9 @@ class Batches:
             ...     print(stream.state)
             Position(epoch=1, step=0)
         """
-        return Stream(self, epoch, step, epochs=epochs, prefetch=prefetch, reuse=reuse)
+        return Stream(
+            self, epoch, step, epochs=epochs, prefetch=prefetch, reuse=reuse, deferred=deferred
+        )
 
     def _check(self, out: Batch) -> None:
         want = (self.batch_size, *self.dataset.image_shape)

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepgraph.errors import DataError, describe
 
@@ -44,7 +44,17 @@ class Stream:
         epochs: int | None = None,
         prefetch: int = 0,
         reuse: bool = False,
+        deferred: bool = False,
     ) -> None:
+        if deferred and (prefetch or reuse):
+            raise DataError(
+                describe(
+                    "stream",
+                    "deferred batches are not prepared ahead or reused: there is nothing to write",
+                    got={"prefetch": prefetch, "reuse": reuse},
+                    fix="leave prefetch and reuse out",
+                )
+            )
         steps = batches.steps_per_epoch
         if epoch < 0 or not 0 <= step <= steps or prefetch < 0:
             raise DataError(
@@ -57,6 +67,7 @@ class Stream:
         self.state = Position(epoch + 1, 0) if step == steps else Position(epoch, step)
         self._batches = batches
         self._epochs = epochs
+        self._deferred = deferred
         self._closed = False
         self._lent: Batch | None = None
         self._free: queue.SimpleQueue[Batch | None] | None = None
@@ -72,10 +83,14 @@ class Stream:
     def __iter__(self) -> Stream:
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Any:
         if self._closed or not _goes_on(self.state, self._epochs):
             self.close()
             raise StopIteration
+        if self._deferred:
+            made = self._batches.deferred(*self.state)
+            self.state = _after(self.state, self._batches.steps_per_epoch)
+            return made
         if self._free is not None and self._lent is not None:
             self._free.put(self._lent)
             self._lent = None

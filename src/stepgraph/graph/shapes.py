@@ -209,6 +209,8 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
 
 def same_shape(a: Shape, b: Shape) -> bool:
     """Whether two shapes may be the same once unknown sizes are known."""
+    if a == b:
+        return True
     return len(a) == len(b) and all(
         x == y or x is None or y is None for x, y in zip(a, b, strict=True)
     )

@@ -6,12 +6,13 @@ import itertools
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepgraph.datasets import draws
+from stepgraph.datasets import Batches, draws
+from stepgraph.datasets.pictures import Pictures, Rows
 from stepgraph.errors import DataError, FeedError, describe
 from stepgraph.graph.shapes import Shape, format_shape, same_shape
 from stepgraph.layers import KerasTensor
@@ -41,13 +42,21 @@ class Batch:
         self.x, self.y, self.w = x, y, w
         self.size = len(x[0]) if x else 0
 
-    def cut(self, index: Any) -> Batch:
-        """Some of its samples: a slice, or an array of positions."""
-        if isinstance(index, slice):
-            picked = [[a[index] for a in group] for group in (self.x, self.y)]
-        else:
-            picked = [[np.take(a, index, axis=0) for a in group] for group in (self.x, self.y)]
-        return Batch(picked[0], picked[1], [None if a is None else a[index] for a in self.w])
+    def cut(self, part: slice) -> Batch:
+        """Some of its samples, as a view."""
+        x, y = ([a[part] for a in group] for group in (self.x, self.y))
+        return Batch(x, y, [None if a is None else a[part] for a in self.w])
+
+    def pick(self, index: NDArray[np.int64], deferred: bool) -> Batch:
+        """Samples at some positions; deferred: to be written where a step reads them."""
+        take: Any = Rows if deferred else _taken
+        x, y = ([take(a, index) for a in group] for group in (self.x, self.y))
+        return Batch(x, y, [None if a is None else a[index] for a in self.w])
+
+
+def _taken(array: Array, index: NDArray[np.int64]) -> Array:
+    taken: Array = np.take(array, index, axis=0)
+    return taken
 
 
 class Preparer:
@@ -150,6 +159,8 @@ def _split(what: str, value: Any, names: Sequence[str]) -> list[Any]:
 
 
 def _input(name: str, shape: Shape, dtype: np.dtype[Any], value: Any) -> Array:
+    if isinstance(value, Pictures) and value.dtype == dtype and same_shape(value.shape, shape):
+        return cast(Array, value)
     array = np.asarray(value)
     if array.dtype != dtype:
         if array.dtype.kind not in "biuf":
@@ -257,12 +268,23 @@ class ArraySource:
         batch_size: samples per step.
         shuffle: another order each pass.
         seed: of the orders.
+        deferred: whether shuffled batches are to be written where a step reads them.
     """
 
-    def __init__(self, batch: Batch, batch_size: int, shuffle: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        deferred: bool = False,
+    ) -> None:
         if batch_size < 1:
             raise DataError(describe("fit", f"batch_size={batch_size}", expected="1 or more"))
+        # Samples are picked from contiguous arrays; of others NumPy would make a copy each time.
+        batch.x, batch.y = ([np.ascontiguousarray(a) for a in g] for g in (batch.x, batch.y))
         self.batch, self.batch_size, self.shuffle, self.seed = batch, batch_size, shuffle, seed
+        self.deferred = deferred
 
     @property
     def steps(self) -> int | None:
@@ -275,7 +297,10 @@ class ArraySource:
         order = draws.permutation(count, mix(self.seed, iteration), 0) if self.shuffle else None
         for start in range(0, count, size):
             part = slice(start, start + size)
-            yield self.batch.cut(part if order is None else order[part])
+            if order is None:
+                yield self.batch.cut(part)
+            else:
+                yield self.batch.pick(order[part], self.deferred)
 
 
 class BatchSource:
@@ -286,9 +311,14 @@ class BatchSource:
         prepare: turns one into a `Batch`.
         shuffle: take the items of a sequence in another order each pass.
         seed: of the orders.
+        deferred: whether a data set's pictures are to be written where a step reads them.
     """
 
-    def __init__(self, data: Any, prepare: Preparer, shuffle: bool, seed: int) -> None:
+    def __init__(
+        self, data: Any, prepare: Preparer, shuffle: bool, seed: int, deferred: bool = False
+    ) -> None:
+        # A class of the user's may have changed what a batch is.
+        self.deferred = deferred and type(data) is Batches
         self.data, self.prepare, self.shuffle, self.seed = data, prepare, shuffle, seed
         self.indexed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
         # Data sets of ours can be read from any epoch on, so a resumed training goes on exactly.
@@ -305,6 +335,9 @@ class BatchSource:
 
     def batches(self, epoch: int, iteration: int) -> Generator[Batch, None, None]:
         """One pass. Of an iterator there is only one, which goes on where it was."""
+        if self.deferred:
+            yield from self._deferred(epoch)
+            return
         with closing(self._items(epoch, iteration)) as items:
             for item in items:
                 yield self.prepare(*_unpacked(item))
@@ -328,6 +361,25 @@ class BatchSource:
                 yield item
         else:
             yield from iter(self.data)
+
+    def _deferred(self, epoch: int) -> Generator[Batch, None, None]:
+        """A pass over a data set of ours whose pictures the device writes itself."""
+        as_it_is: Batch | None = None
+        for step in range(self.data.steps_per_epoch):
+            item = self.data.deferred(epoch, step)
+            if as_it_is is not None:
+                yield Batch([item.x], [item.y][: len(as_it_is.y)], as_it_is.w)
+                continue
+            batch = self.prepare(*item)
+            # Pictures of one set are all alike, and so are its one-hot labels: where the first
+            # batch is taken as it is, so are the others.
+            same = [id(a) for a in (*batch.x, *batch.y)] == [id(item.x), id(item.y)][
+                : len(batch.y) + 1
+            ]
+            sparse = any(output.sparse for output in self.prepare.outputs)
+            if same and not sparse and not any(w is not None for w in batch.w):
+                as_it_is = batch
+            yield batch
 
     def _streamed(self, epoch: int) -> Generator[Any, None, None]:
         """A pass over a data set of ours, prepared ahead by a thread where that is worth its while.
@@ -365,13 +417,17 @@ def make_source(
     batch_size: int | None = None,
     shuffle: bool = False,
     seed: int = 0,
+    deferred: bool = False,
 ) -> Source:
-    """A source of batches from arrays, or from an object that gives batches."""
+    """A source of batches from arrays, or from an object that gives batches.
+
+    `deferred` is for devices that write pictures and picked rows where they read them.
+    """
     if x is None:
         raise DataError(describe("fit", "there is no data", fix="give x"))
     arrays = isinstance(x, np.ndarray | list | tuple | Mapping) or hasattr(x, "__array__")
     if arrays:
-        return ArraySource(prepare(x, y, w), batch_size or 32, shuffle, seed)
+        return ArraySource(prepare(x, y, w), batch_size or 32, shuffle, seed, deferred)
     if y is not None:
         raise DataError(
             describe(
@@ -393,7 +449,7 @@ def make_source(
                 expected="arrays, an iterator of (x, y), or an object with len() and items",
             )
         )
-    return BatchSource(x, prepare, shuffle, seed)
+    return BatchSource(x, prepare, shuffle, seed, deferred)
 
 
 def endless(

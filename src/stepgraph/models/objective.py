@@ -122,7 +122,7 @@ class Objective:
     def metrics_names(self) -> list[str]:
         """Keys of a batch's log, in the order of `logs`."""
         own = [f"{output.name}_loss" for output in self.trained] if self._several else []
-        return ["loss", *own, *(name for name, _ in self.named)]
+        return ["loss", *own, *[name for name, _ in self.named]]
 
     def build(
         self,

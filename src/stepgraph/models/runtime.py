@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stepgraph.backends.base import get_device
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.tensor import Tensor, Variable
 from stepgraph.layers import LayerGraph, Weight
@@ -83,6 +84,11 @@ class Runtime:
         self.acquire()
         if objective is not None:
             self._build_training(objective)
+
+    @property
+    def defers(self) -> bool:
+        """Whether the device takes batches that are not written yet."""
+        return get_device(self.device)[0].defers
 
     # -- weights -------------------------------------------------------------------------------
 

@@ -95,7 +95,14 @@ class Trainer(CompiledModel):
         runtime = self._trainable_runtime()
         prepare = self._preparer(class_weight)
         source = make_source(
-            prepare, x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, seed=self.seed
+            prepare,
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=self.seed,
+            deferred=runtime.defers,
         )
         held: Source | None = None
         if validation_split:
@@ -203,17 +210,18 @@ class Trainer(CompiledModel):
         """
         del kwargs
         self.ensure_network(first_array(x))
-        self._trainable_runtime()
-        source = make_source(self._preparer(), x, y, sample_weight, batch_size=batch_size)
+        runtime = self._trainable_runtime()
+        source = make_source(
+            self._preparer(), x, y, sample_weight, batch_size=batch_size, deferred=runtime.defers
+        )
         level = 1 if verbose == "auto" else int(verbose)
         watch = _callbacks(callbacks, self, {"verbose": level, "steps": source.steps}, test=True)
         return returned(self._test(source, _steps(steps), watch), return_dict)
 
     def _validation(self, data: Any, batch_size: int | None) -> Source:
-        prepare = self._preparer()
-        if isinstance(data, tuple | list) and 2 <= len(data) <= 3:
-            return make_source(prepare, *data, batch_size=batch_size)
-        return make_source(prepare, data, batch_size=batch_size)
+        given = data if isinstance(data, tuple | list) and 2 <= len(data) <= 3 else (data,)
+        deferred = self._trainable_runtime().defers
+        return make_source(self._preparer(), *given, batch_size=batch_size, deferred=deferred)
 
     def _test(self, source: Source, steps: int | None, watch: CallbackList) -> dict[str, float]:
         runtime = self._trainable_runtime()
@@ -259,7 +267,7 @@ class Trainer(CompiledModel):
         del kwargs
         self.ensure_network(first_array(x))
         runtime = self._any_runtime()
-        source = make_source(self._inputs_only(), x, batch_size=batch_size)
+        source = make_source(self._inputs_only(), x, batch_size=batch_size, deferred=runtime.defers)
         limit = _steps(steps)
         watch = _callbacks(callbacks, self, {"verbose": 0, "steps": source.steps}, test=True)
         watch.call("on_predict_begin")

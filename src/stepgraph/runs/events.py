@@ -78,14 +78,15 @@ class Seen:
     """The batch that a step was made with.
 
     Attributes:
-        x: pictures as the network takes them, float32 ``(B, H, W, C)``.
+        x: pictures as the network takes them, float32 ``(B, H, W, C)``, or what stands for them
+            until `numpy.asarray` asks (`Batches.deferred`).
         y: one-hot labels, float32 ``(B, classes)``.
         predict: probabilities ``(N, classes)`` of pictures ``(N, H, W, C)``, by the network as it
             is now. To be called before the reporter's method returns; the step waits for it.
         planned: bytes of intermediate values that the device planned for the step.
     """
 
-    x: NDArray[np.float32]
+    x: Any
     y: NDArray[np.float32]
     predict: Callable[[Any], NDArray[np.float32]]
     planned: Callable[[], int] = lambda: 0

@@ -62,11 +62,16 @@ class Learner:
         """Number of elements of all weights."""
         return int(self.model.count_params())
 
-    def step(self, x: Array, y: Array) -> tuple[float, float]:
+    @property
+    def defers(self) -> bool:
+        """Whether `step` takes pictures that are not written yet, and writes them itself."""
+        return bool(self.model.runtime.defers)
+
+    def step(self, x: Any, y: Array) -> tuple[float, float]:
         """Trains on a batch.
 
         Args:
-            x: float32 ``(B, H, W, C)``.
+            x: float32 ``(B, H, W, C)``, or what `Batches.deferred` gives for it.
             y: one-hot float32 ``(B, classes)``.
 
         Returns:

@@ -236,7 +236,7 @@ class Live:
         now = self.clock()
         if self._pictures_at is not None and now - self._pictures_at < PICTURE_SECONDS:
             return
-        x, y = batch.x[: self.pictures], batch.y[: self.pictures]
+        x, y = np.asarray(batch.x[: self.pictures]), batch.y[: self.pictures]
         found = batch.predict(x)
         pixels = self._pixels(x)
         shown = tuple(

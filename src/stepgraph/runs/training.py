@@ -6,7 +6,7 @@ import math
 import shlex
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -97,7 +97,9 @@ class Training:
 
     def _train(self) -> None:
         every = self.config.checkpoint_every
-        with self.batches.stream(*self.place, prefetch=_PREFETCH) as stream:
+        # Where a device writes pictures itself, a thread that does it would only be in its way.
+        how: dict[str, Any] = {"deferred": True} if self.learner.defers else {"prefetch": _PREFETCH}
+        with self.batches.stream(*self.place, **how) as stream:
             while self.step < self.total and not self.stop.requested:
                 began = time.monotonic()
                 epoch, epoch_step = stream.state
@@ -121,7 +123,7 @@ class Training:
         if self.saved_step != self.step:
             self.save()
 
-    def _learn(self, x: Array, y: Array) -> tuple[float, float]:
+    def _learn(self, x: Any, y: Array) -> tuple[float, float]:
         step = self.step + 1
         try:
             loss, accuracy = self.learner.step(x, y)

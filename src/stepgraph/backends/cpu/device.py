@@ -11,6 +11,7 @@ import numpy as np
 from stepgraph.backends.base import StepTime
 from stepgraph.backends.cpu import lowering as _lowerings
 from stepgraph.backends.cpu.chains import chained
+from stepgraph.backends.cpu.feeding import Feeder
 from stepgraph.backends.cpu.kernels.library import addresses, fetch_module
 from stepgraph.backends.cpu.lower import Lowering
 from stepgraph.backends.cpu.memory import Arena
@@ -99,7 +100,8 @@ class CpuRunner:
         if "chain" not in self._disable:
             self.steps = chained(self.steps, kept, self._pool.threads)
         self.arena = Arena(self.steps, kept, share=share)
-        self._places = [(n, b.elements.reshape(b.shape)) for n, b in lowering.feeds.items()]
+        feeds = lowering.feeds.items()
+        self._feeders = [(n, Feeder(b.elements.reshape(b.shape), self._pool)) for n, b in feeds]
         self._results = [b.elements.reshape(b.shape) for b in lowering.targets]
         # Launches that fetch an argument: (their record, the record they fill in, its slot).
         self._fetches: list[tuple[int, int, int]] = []
@@ -197,8 +199,8 @@ class CpuRunner:
         return [rows.copy() for rows in self._results]
 
     def _feed(self, feeds: Mapping[str, Array]) -> None:
-        for name, place in self._places:
-            place[...] = feeds[name]
+        for name, feeder in self._feeders:
+            feeder.write(feeds[name])
 
     def profile(self, feeds: Mapping[str, Array]) -> list[StepTime]:
         """Runs once, launch by launch; each figure includes about a microsecond for starting it."""
@@ -255,6 +257,7 @@ class CpuDevice:
 
     name = "cpu"
     overlaps = False
+    defers = True
 
     def unavailable(self) -> str | None:
         """Llvmlite is imported by this module, so it is there."""

@@ -34,6 +34,7 @@ class MpsDevice:
 
     name = "mps"
     overlaps = True
+    defers = False
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -100,6 +100,7 @@ class ReferenceDevice:
 
     name = "reference"
     overlaps = False
+    defers = False
 
     def unavailable(self) -> str | None:
         """It can be used everywhere."""
