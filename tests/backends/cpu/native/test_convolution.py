@@ -98,6 +98,7 @@ SHAPES = [
     Convolution(7, (20, 21), (16, 17), (3, 3), padding=(1, 1, 1, 1)),
     Convolution(40, (7, 7), (16, 16), (3, 2), padding=(1, 1, 1, 1)),
     Convolution(5000, (1, 1), (16, 40), (1, 1)),
+    Convolution(437, (1, 1), (33, 40), (1, 1)),
     Convolution(33, (16, 16), (1, 20), (5, 5), rows=True),
     Convolution(2, (96, 90), (3, 16), (3, 3), padding=(1, 1, 1, 1), rows=True),
     Convolution(2, (28, 28), (1, 6), (5, 5), padding=(2, 2, 2, 2), rows=True),
@@ -191,3 +192,6 @@ def test_splits_of_a_weight_gradient_follow_from_the_shape(target):
     assert deep.weight_gradient(blocking)[0]["splits"] == 1
     dense = Convolution(64, (1, 1), (784, 512), (1, 1))
     assert dense.weight_gradient(blocking)[0]["splits"] == 1
+    for positions, visits in ((512, 1), (513, 3)):
+        flat = Convolution(positions, (1, 1), (128, 128), (1, 1))
+        assert flat.weight_visits(flat.weight_gradient(blocking)[0]) == visits

@@ -315,8 +315,10 @@ class Convolution:
         parts = max(1, min(parts, units, by_work // splits))
         more = min(-(-wanted // parts), by_work // parts, rooms, positions // SPLIT_POSITIONS)
         splits = max(splits, more)
-        # Positions per visit of C; in whole images unless positions are flat.
-        chunk = DEPTH if mode == FLAT else max(1, 2 * DEPTH // (height * width))
+        # Positions per visit of C; in whole images unless positions are flat. A step of descent
+        # that visits its weights once writes them at once, which is worth a deeper visit.
+        flat = positions if positions <= 2 * DEPTH else DEPTH
+        chunk = flat if mode == FLAT else max(1, 2 * DEPTH // (height * width))
         arguments = self._arguments(mode, units, parts, chunk)
         return arguments | {"splits": splits}, groups * parts * splits
 
