@@ -12,6 +12,7 @@ from stepgraph.backends.base import StepTime
 from stepgraph.backends.cpu import lowering as _lowerings
 from stepgraph.backends.cpu.chains import chained
 from stepgraph.backends.cpu.feeding import Feeder
+from stepgraph.backends.cpu.fold_scales import fold_scales
 from stepgraph.backends.cpu.kernels.library import addresses, fetch_module
 from stepgraph.backends.cpu.lower import Lowering
 from stepgraph.backends.cpu.memory import Arena
@@ -30,6 +31,7 @@ from stepgraph.backends.cpu.plan import (
     Scaled,
     Step,
 )
+from stepgraph.backends.cpu.prepared import split, variables_of
 from stepgraph.backends.cpu.registry import LOWERINGS
 from stepgraph.backends.cpu.rewrites import normal_forms
 from stepgraph.backends.cpu.state import CpuState
@@ -46,12 +48,16 @@ from stepgraph.graph.tensor import Tensor, Variable
 
 assert _lowerings.FAMILIES  # importing them fills the table
 
-# The passes on the program, in order: this engine's rules come first.
-ALL_PASSES: dict[str, Pass] = {"normal_forms": normal_forms, **PASSES}
+# The passes on the program, in order: this engine's rules come around the others.
+ALL_PASSES: dict[str, Pass] = {
+    "normal_forms": normal_forms,
+    **PASSES,
+    "fold_scales": fold_scales,
+}
 # What this engine does after them; each can be switched off by name, as the passes can.
 OWN_PASSES = (
     *("variable_shapes", "fuse", "layout", "in_place", "fold_updates", "share_memory", "winograd"),
-    *("moments", "chain", "gather_taps", "few_rows"),
+    *("moments", "chain", "gather_taps", "few_rows", "prepare"),
 )
 
 # Composites that run faster spelled out, because the parts fuse with what stands around them.
@@ -97,6 +103,14 @@ class CpuRunner:
         lowering = Lowering(program, self._state.buffer, self._disable, self._pool.threads)
         self.steps: list[Step] = lowering.steps
         kept = [*lowering.feeds.values(), *lowering.targets]
+        self.prepared: list[Step] = []
+        results: list[Buffer] = []
+        if "prepare" not in self._disable:
+            self.prepared, self.steps, results = split(self.steps, program.updates, kept)
+        self._prepared_arena = Arena(self.prepared, results, share=share)
+        for buffer in self._prepared_arena.buffers:
+            buffer.kind = "prepared"
+        self._prepared_from = variables_of(self.prepared)
         if "chain" not in self._disable:
             self.steps = chained(self.steps, kept, self._pool.threads)
         self.arena = Arena(self.steps, kept, share=share)
@@ -107,15 +121,20 @@ class CpuRunner:
         self._fetches: list[tuple[int, int, int]] = []
         # What chains look up while they run.
         self._tables: list[Array] = []
-        self._native = self._load()
+        self._preparing = self._load(self.prepared) if self.prepared else None
+        self._native = self._load(self.steps)
         self._version = self._state.version
+        # State of the variables that prepared launches read when they last ran.
+        self._latest = -1
+        self._written: dict[str, int] | None = None
 
-    def _load(self) -> NativeProgram:
+    def _load(self, steps: Sequence[Step]) -> NativeProgram:
         native = NativeProgram()
-        kernels = [s for step in self.steps for s in _kernels_of(step)]
+        self._fetches.clear()
+        kernels = [s for step in steps for s in _kernels_of(step)]
         table = addresses([s.source for s in kernels if s.source is not None])
         chains: list[tuple[ChainStep, list[tuple[int, int]], Array]] = []
-        for step in self.steps:
+        for step in steps:
             if isinstance(step, PythonStep):
                 native.call(step.run)
                 continue
@@ -186,30 +205,60 @@ class CpuRunner:
 
     @property
     def held_bytes(self) -> int:
-        """Memory of the variables and constants that the steps touch."""
-        buffers = {b.root for step in self.steps for b in (*step.reads, *step.writes)}
-        return sum(b.nbytes for b in buffers if b.kind in ("state", "constant"))
+        """Memory of the variables and constants that the steps touch, and of what is prepared."""
+        steps = [*self.prepared, *self.steps]
+        buffers = {b.root for step in steps for b in (*step.reads, *step.writes)}
+        held = sum(b.nbytes for b in buffers if b.kind in ("state", "constant"))
+        return held + self._prepared_arena.nbytes
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Runs once."""
-        if self._version != self._state.version:
-            self._build()
+        self._ready()
         self._feed(feeds)
-        self._pool.run(self._native)
+        try:
+            self._pool.run(self._native)
+        finally:
+            self._mark_updates()
         return [rows.copy() for rows in self._results]
+
+    def _ready(self) -> None:
+        """Lays the program out anew if memory moved, prepares anew what was made of old values."""
+        state = self._state
+        if self._version != state.version:
+            self._build()
+        if self._latest == state.latest or self._preparing is None:
+            return
+        # Looked up before: a value written meanwhile is newer than what is prepared.
+        latest, written = state.latest, {n: state.written[n] for n in self._prepared_from}
+        if self._written != written:
+            self._pool.run(self._preparing)
+        self._latest, self._written = latest, written
+
+    def _mark_updates(self) -> None:
+        if self.program.updates:
+            own = self._latest == self._state.latest
+            self._state.mark_written(self.program.updates)
+            # What it updates itself it has not prepared.
+            self._latest = self._state.latest if own else self._latest
 
     def _feed(self, feeds: Mapping[str, Array]) -> None:
         for name, feeder in self._feeders:
             feeder.write(feeds[name])
 
     def profile(self, feeds: Mapping[str, Array]) -> list[StepTime]:
-        """Runs once, launch by launch; each figure includes about a microsecond for starting it."""
-        if self._version != self._state.version:
-            self._build()
+        """Runs once, launch by launch; each figure includes about a microsecond for starting it.
+
+        What is prepared is not among them.
+        """
+        self._ready()
         self._feed(feeds)
         found = []
         steps = iter(self.steps)
-        for name, seconds in self._pool.profile(self._native):
+        try:
+            times = self._pool.profile(self._native)
+        finally:
+            self._mark_updates()
+        for name, seconds in times:
             if name == PART:
                 continue
             if name == FETCH:
@@ -222,17 +271,26 @@ class CpuRunner:
     def describe(self) -> str:
         """The steps, the buffers they touch, the planned memory."""
         lines = [f"program {self.program.graph.name} on cpu, {self._pool.threads} threads"]
-        for step in self.steps:
-            reads = ", ".join(f"{b.name}:{b.layout}" for b in step.reads)
-            writes = ", ".join(f"{b.name}:{b.layout}" for b in step.writes)
-            tasks = f" x{step.tasks}" if isinstance(step, KernelStep | ChainStep) else ""
-            lines.append(f"  {writes} <- {step.name}{tasks}({reads})")
+        if self.prepared:
+            lines.append("  prepared, and again after a variable is written:")
+        lines += [f"    {_in_words(step)}" for step in self.prepared]
+        lines += [f"  {_in_words(step)}" for step in self.steps]
         python = sum(isinstance(s, PythonStep) for s in self.steps)
         lines.append(f"  {len(self.steps) - python} launches, {python} Python steps")
         planned, naive = self.arena.nbytes / 1e6, self.arena.naive / 1e6
         lines.append(f"  arena {planned:.1f} MB (without sharing {naive:.1f} MB)")
-        lines.append(f"  variables and constants {self.held_bytes / 1e6:.1f} MB")
+        kept = self._prepared_arena.nbytes
+        if self.prepared:
+            lines.append(f"  {len(self.prepared)} prepared steps, {kept / 1e6:.1f} MB")
+        lines.append(f"  variables and constants {(self.held_bytes - kept) / 1e6:.1f} MB")
         return "\n".join(lines)
+
+
+def _in_words(step: Step) -> str:
+    reads = ", ".join(f"{b.name}:{b.layout}" for b in step.reads)
+    writes = ", ".join(f"{b.name}:{b.layout}" for b in step.writes)
+    tasks = f" x{step.tasks}" if isinstance(step, KernelStep | ChainStep) else ""
+    return f"{writes} <- {step.name}{tasks}({reads})"
 
 
 def _kernels_of(step: Step) -> list[KernelStep]:

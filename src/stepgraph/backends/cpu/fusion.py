@@ -12,7 +12,7 @@ made of anyway. So a normalisation's output is not kept for its gradient, howeve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stepgraph.graph.operation import Operation
@@ -70,6 +70,7 @@ class Fusion:
         kept: Sequence[Tensor],
         enabled: bool = True,
         absorbed: Mapping[Operation, Operation] | None = None,
+        fixed: Collection[Operation] = (),
     ) -> None:
         """Groups them.
 
@@ -80,7 +81,10 @@ class Fusion:
             kept: tensors that must be stored: targets and new values of variables.
             enabled: without it each operation is a group of its own.
             absorbed: operations that become part of a heavy one.
+            fixed: operations that are computed once and kept (see `prepared`): they form groups
+                of their own, and what others read of them is stored.
         """
+        self.fixed = set(fixed)
         self.absorbed = dict(absorbed or {})
         self.kind = {op: kind(op) for op in operations}
         self.operations = [op for op in operations if self.kind[op] != "source"]
@@ -129,14 +133,15 @@ class Fusion:
             if self.kind[op] in ("map", "reduce") and op not in self.absorbed
         ]
         if self.enabled:
-            readers: dict[tuple[int, tuple[int, ...], Tensor], Operation] = {}
+            readers: dict[tuple[int, bool, tuple[int, ...], Tensor], Operation] = {}
             for op in light:
                 shape = self._full_shape(op)
                 size = element_count(shape) or 0
                 for tensor in op.inputs:
                     if count(tensor) != size:
                         continue
-                    key = (stages[op], shape, tensor)
+                    fixed = op in self.fixed
+                    key = (stages[op], fixed, shape, tensor)
                     if key in readers:
                         parent[find(op)] = find(readers[key])
                     readers.setdefault(key, op)
@@ -145,6 +150,7 @@ class Fusion:
                         self.kind.get(maker) == "map"
                         and maker not in self.absorbed
                         and stages[maker] == stages[op]
+                        and (maker in self.fixed) == fixed
                         and self._full_shape(maker) == shape
                     ):
                         parent[find(op)] = find(maker)
@@ -185,9 +191,11 @@ class Fusion:
         stored: set[Tensor] = set()
         for op in self.operations:
             for tensor in op.outputs:
-                heavy = any(self.kind[c] == "heavy" for c in self.consumers.get(tensor, ()))
-                fixed = self.kind[op] != "map" or op in self.absorbed
-                if fixed or heavy or tensor in self.kept:
+                readers = self.consumers.get(tensor, ())
+                heavy = any(self.kind[c] == "heavy" for c in readers)
+                apart = self.kind[op] != "map" or op in self.absorbed
+                once = op in self.fixed and any(c not in self.fixed for c in readers)
+                if apart or heavy or once or tensor in self.kept:
                     stored.add(tensor)
         self.stored = stored
         for group in self.groups:

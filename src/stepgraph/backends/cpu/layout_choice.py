@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from stepgraph.backends.cpu.layouts import ROWS, Layout
 from stepgraph.backends.cpu.registry import PREFERENCES
@@ -15,10 +15,17 @@ class Layouts:
 
     Attributes:
         of: tensor to layout.
+        fixed: operations that give the same in every run (see `prepared`).
     """
 
-    def __init__(self, operations: Sequence[Operation], kinds: dict[Operation, str]) -> None:
+    def __init__(
+        self,
+        operations: Sequence[Operation],
+        kinds: dict[Operation, str],
+        fixed: Collection[Operation] = (),
+    ) -> None:
         self.of: dict[Tensor, Layout] = {}
+        self.fixed = fixed
         for op in operations:
             if op.type in PREFERENCES:
                 PREFERENCES[op.type](self, op)

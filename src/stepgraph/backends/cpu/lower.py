@@ -16,6 +16,7 @@ from stepgraph.backends.cpu.moments import lower_moments, pairs_of_moments
 from stepgraph.backends.cpu.native import storage
 from stepgraph.backends.cpu.nests import copy_step, lower_group
 from stepgraph.backends.cpu.plan import Buffer, PythonStep, Step
+from stepgraph.backends.cpu.prepared import fixed_operations
 from stepgraph.backends.cpu.registry import LOWERINGS, UPDATING
 from stepgraph.backends.cpu.schedule import descents_in_gradients, schedule
 from stepgraph.backends.cpu.views import copy_all
@@ -39,6 +40,7 @@ class Lowering:
         feeds, targets: buffers by feed name, and in order of the targets.
         threads: how many will run it; only scratch memory depends on it.
         disabled: names of passes that are switched off.
+        fixed: operations that give the same in every run (see `prepared`).
     """
 
     def __init__(
@@ -59,15 +61,17 @@ class Lowering:
         self._variable_of = {t: n for n, t in program.variables.items()}
         operations = program.operations()
         folds = not {"fold_updates", "in_place", "layout"} & set(disable)
+        self.fixed = fixed_operations(program) if "prepare" not in disable else set()
         self.fusion = Fusion(
             operations,
             kind_of,
             program.results(),
             enabled="fuse" not in disable,
             absorbed=descents_in_gradients(program, operations) if folds else {},
+            fixed=self.fixed,
         )
         laid_out = operations if "layout" not in disable else []
-        self.layouts = Layouts(laid_out, self.fusion.kind)
+        self.layouts = Layouts(laid_out, self.fusion.kind, self.fixed)
         groups, self._in_place = schedule(program, self.fusion, "in_place" not in disable)
         self._run(groups)
 

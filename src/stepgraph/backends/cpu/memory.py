@@ -17,6 +17,7 @@ class Arena:
     Attributes:
         nbytes: its size.
         naive: what the buffers would take if none shared memory.
+        buffers: what lies in it.
     """
 
     def __init__(self, steps: Sequence[Step], kept: Sequence[Buffer], share: bool = True) -> None:
@@ -30,6 +31,7 @@ class Arena:
         first, last = _liveness(steps, kept)
         offsets, self.nbytes = _place(steps, first, last, share)
         self.naive = sum(_rounded(b.nbytes) for b in offsets)
+        self.buffers = list(offsets)
         whole = storage.zeros(self.nbytes, np.uint8)
         for buffer, offset in offsets.items():
             size = buffer.nbytes // buffer.dtype.size * buffer.dtype.size

@@ -11,7 +11,7 @@ import numpy as np
 from stepgraph.backends.cpu.chains import block_cuts, panel_cuts
 from stepgraph.backends.cpu.fusion import Group, count
 from stepgraph.backends.cpu.kernels.nest import IDENTITY, NestSpec, Node, Operand, build_nest
-from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, Layout
+from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS, Layout, panels_of
 from stepgraph.backends.cpu.native.geometry import TILE_ROWS, tile_rows
 from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep
 from stepgraph.backends.cpu.plan import Grid as Tiling
@@ -57,6 +57,9 @@ def lower_group(ctx: Lowering, group: Group) -> None:
     layout = ctx.layout_of_group(group, inputs)
     if _flat(ctx, full, inputs, group, sums, layout):
         _lower_flat(ctx, group, operations, inputs, layout)
+        return
+    if layout in (WEIGHTS, STEM) and _by_output_channel(ctx, group, inputs, sums, layout):
+        _lower_weights(ctx, group, operations, inputs, layout)
         return
     if layout not in (PANELS, ROWS) or not full:
         layout = ROWS
@@ -128,6 +131,57 @@ def _lower_flat(
     total = layout.count(full)
     grid = Grid([], 1, -(-total // LANES), LANES, -1, [])
     _emit(ctx, group, operations, moved, outputs, [], grid)
+
+
+# -- weights: as panels of their output channels --------------------------------------------------
+
+
+def _by_output_channel(
+    ctx: Lowering,
+    group: Group,
+    inputs: Sequence[Tensor],
+    sums: Sequence[Operation],
+    layout: Layout,
+) -> bool:
+    """Whether weights meet nothing but numbers and vectors of a number per output channel."""
+    full = group.shape or ()
+
+    def fits(tensor: Tensor) -> bool:
+        shape = known_shape(tensor.shape)
+        vector = bool(shape) and shape[-1] == count(tensor) == full[-1]
+        return shape == full or count(tensor) == 1 or vector
+
+    plain = len(full) in (2, 4) and not sums and all(fits(t) for t in inputs)
+    return plain and _keeps_zero(ctx, group, full, layout)
+
+
+def _lower_weights(
+    ctx: Lowering,
+    group: Group,
+    operations: Sequence[Operation],
+    inputs: Sequence[Tensor],
+    layout: Layout,
+) -> None:
+    """Whatever the order of taps and input channels, outputs lie in panels of 16."""
+    full = group.shape or ()
+    outputs = full[-1]
+    rows = (layout.count(full) // (panels_of(outputs) * LANES), outputs)
+    moved: list[tuple[Tensor, Moved]] = []
+    for tensor in inputs:
+        if ctx.number(tensor) is not None:
+            continue
+        if known_shape(tensor.shape) == full:
+            moved.append((tensor, Moved(ctx.value(tensor, layout), walk(rows, rows, PANELS))))
+        else:
+            shape = known_shape(tensor.shape)[-1:]
+            moved.append((tensor, Moved(ctx.value(tensor, ROWS), walk(shape, rows, ROWS))))
+    stored = [
+        (tensor, Moved(ctx.output(tensor, layout), walk(rows, rows, PANELS)))
+        for tensor in group.stored
+    ]
+    sizes, _ = collapse([rows[0]], [m.walk for _, m in (*moved, *stored)], set())
+    grid = place(sizes, outputs, set(), False, True)
+    _emit(ctx, group, operations, moved, stored, [], grid)
 
 
 # -- general --------------------------------------------------------------------------------------
@@ -208,7 +262,7 @@ def _emit(
         reduce,
         grid.masked,
         grid.chunk,
-        bool(outputs) and outputs[0][1].buffer.layout is PANELS,
+        bool(outputs) and outputs[0][1].buffer.layout is not ROWS,
     )
     row_block, mid_block = _blocks(grid, reduce)
     row_blocks, mid_blocks = -(-grid.rows // row_block), -(-grid.mid // mid_block)

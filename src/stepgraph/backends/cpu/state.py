@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -26,6 +27,8 @@ class CpuState:
     Attributes:
         shapes: variables whose shape here is not their own.
         version: grows when memory moves; executables are then laid out anew.
+        written: when each variable was written last, as a number that grows.
+        latest: the newest of these numbers.
     """
 
     def __init__(self, variables: Mapping[str, Variable]) -> None:
@@ -34,6 +37,9 @@ class CpuState:
         self._pending: dict[str, Array] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.version = 0
+        self.written: dict[str, int] = {}
+        self.latest = 0
+        self._clock = itertools.count(1)
 
     def buffer(self, name: str, layout: Layout, shape: tuple[int, ...], dtype: DType) -> Buffer:
         """The variable's memory; in `layout` if it is used for the first time."""
@@ -79,9 +85,16 @@ class CpuState:
         else:
             self._pending[name] = array
 
+    def mark_written(self, names: Iterable[str]) -> None:
+        """Says that variables have other values from now on; called after they were written."""
+        now = next(self._clock)
+        self.written |= dict.fromkeys(names, now)
+        self.latest = now
+
     def _store(self, buffer: Buffer, value: Array) -> None:
         packed = buffer.layout.pack(np.asarray(value, buffer.dtype.numpy).reshape(buffer.shape))
         buffer.flat()[: buffer.count] = packed
+        self.mark_written([buffer.name])
 
     def _own_shape(self, name: str) -> tuple[int, ...]:
         return known_shape(self._variables[name].shape)

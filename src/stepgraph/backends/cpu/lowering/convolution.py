@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from stepgraph.backends.cpu.chains import panel_cuts, share_cuts
@@ -95,8 +96,16 @@ def _dense(rows: Tensor, weights: Tensor) -> Convolution | None:
     return Convolution(count, (1, 1), (matrix[0], matrix[1]), (1, 1))
 
 
-def _parts(op: Operation) -> tuple[str, Tensor, Tensor, Tensor] | None:
-    """What a product is: (pass, data, weights, result); data is x or dy."""
+Fixed = Collection[Operation]
+
+
+def _parts(op: Operation, fixed: Fixed = ()) -> tuple[str, Tensor, Tensor, Tensor] | None:
+    """What a product is: (pass, data, weights, result); data is x or dy.
+
+    Args:
+        op: the product.
+        fixed: operations whose results are prepared, and so as good as weights.
+    """
     a, b = op.inputs[:2]
     if op.type == "convolution_2d":
         return "forward", a, b, op.output
@@ -105,7 +114,7 @@ def _parts(op: Operation) -> tuple[str, Tensor, Tensor, Tensor] | None:
     if op.type == "convolution_2d_weights_gradient":
         return "weights", a, b, op.output
     first, second = op.attributes["transpose_primary"], op.attributes["transpose_secondary"]
-    if b.rank == 2 and not first and _is_weight(b):
+    if b.rank == 2 and not first and (_is_weight(b) or b.operation in fixed):
         return ("data" if second else "forward"), a, b, op.output
     if first and not second and a.rank == 2 and b.rank == 2:
         return "weights", b, a, op.output
@@ -116,8 +125,8 @@ def _is_weight(tensor: Tensor) -> bool:
     return tensor.operation.type in ("variable", "constant")
 
 
-def _convolution_of(op: Operation, stem: bool) -> Convolution | None:
-    parts = _parts(op)
+def _convolution_of(op: Operation, stem: bool, fixed: Fixed = ()) -> Convolution | None:
+    parts = _parts(op, fixed)
     if parts is None:
         return None
     kind, data, weights, result = parts
@@ -142,20 +151,20 @@ def _convolution_of(op: Operation, stem: bool) -> Convolution | None:
     "matrix_multiplication",
 )
 def _prefer(layouts: Layouts, op: Operation) -> None:
-    parts = _parts(op)
+    parts = _parts(op, layouts.fixed)
     if parts is None:
         return
     kind, data, weights, result = parts
     if kind == "forward":
         stem = op.type == "convolution_2d" and _is_stem(data)
-        if _convolution_of(op, stem) is None:
+        if _convolution_of(op, stem, layouts.fixed) is None:
             return
         layouts.of.setdefault(weights, STEM if stem else WEIGHTS)
         layouts.of.setdefault(result, PANELS)
         if not stem:
             layouts.of.setdefault(data, PANELS)
         return
-    if _convolution_of(op, False) is None:
+    if _convolution_of(op, False, layouts.fixed) is None:
         return
     if kind == "data":
         layouts.of.setdefault(weights, WEIGHTS)
@@ -184,7 +193,7 @@ def _lower_convolution(ctx: Lowering, op: Operation) -> bool:
 
 def lower_product(ctx: Lowering, op: Operation) -> bool:
     """A matrix product with weights; False if it is another kind of product."""
-    return _parts(op) is not None and _lower(ctx, op, None)
+    return _parts(op, ctx.fixed) is not None and _lower(ctx, op, None)
 
 
 def lower_with_update(ctx: Lowering, group: Group) -> bool:
@@ -230,7 +239,7 @@ def _gathered(
 
 
 def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> bool:
-    parts = _parts(op)
+    parts = _parts(op, ctx.fixed)
     if parts is None:
         return False
     kind, data, weights, result = parts
@@ -239,7 +248,7 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
     if source is None:
         source = op.inputs[0] if dense else op.inputs[1]
     stem = not dense and kind != "data" and _is_stem(source)
-    shape = _convolution_of(op, stem)
+    shape = _convolution_of(op, stem, ctx.fixed)
     if shape is None:
         return False
     inner = STEM if stem else WEIGHTS
