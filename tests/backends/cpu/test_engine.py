@@ -220,3 +220,14 @@ def test_held_bytes_are_variables_and_constants() -> None:
     held = step.held_bytes()
     assert 32 * 16 * 4 <= held < 2 * 32 * 16 * 4
     assert f"variables and constants {held / 1e6:.1f} MB" in step.describe()
+
+
+@pytest.mark.parametrize("order", [(0.0, -0.0), (-0.0, 0.0)])
+def test_constants_equal_by_value_have_kernels_of_their_own(order):
+    """A kernel is found again by what it is made of, and -0.0 == 0.0 in Python."""
+    for number in order:
+        graph = sg.Graph()
+        x = graph.placeholder((8,), name="x")
+        step = graph.compile([x], [x * number])
+        got = step.run({x: np.ones(8, "float32")})[0]
+        assert np.array_equal(np.signbit(got), np.full(8, np.signbit(number)))

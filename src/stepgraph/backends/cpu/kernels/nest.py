@@ -21,7 +21,7 @@ Arithmetic: bandwidth-bound; every full operand is read once and every result wr
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -61,12 +61,21 @@ class Operand:
 
 @dataclass(frozen=True)
 class Node:
-    """One op of a nest; arguments are numbers of inputs, then of earlier nodes."""
+    """One op of a nest; arguments are numbers of inputs, then of earlier nodes.
+
+    The attributes' text tells nodes apart that would be equal by value but make other code: -0.0
+    and 0.0, True and 1.
+    """
 
     op: str
     arguments: tuple[int, ...]
     attributes: tuple[tuple[str, Any], ...] = ()
     dtypes: tuple[str, ...] = ()
+    text: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Spells the attributes."""
+        object.__setattr__(self, "text", repr(self.attributes))
 
 
 @dataclass(frozen=True)
