@@ -1,13 +1,17 @@
 """Pictures a second of `fit` over a data set, beside the bare step on a batch that lies ready.
 
-    python benchmarks/fit_speed.py [--models mlp,resnet50] [--batches 64] [--seconds 2]
+    python benchmarks/fit_speed.py [--models mlp,resnet50] [--batches 64] [--seconds 4]
 
 `fit` has everything on that its users have: shuffling, the loss added up, the moving line (to a
-file that is thrown away). It is fed with arrays, with a data set read through its prefetching
-thread, and with the same data set augmented (crop and flip). Bare is the compiled step, called on
-one batch again and again. All take turns, two epochs each, and each one's fastest epoch counts,
-because whatever else the machine does only adds: shown are milliseconds of a bare step, then for
-each way to feed the share of the bare step's pictures a second that is left.
+file that is thrown away). It is fed with arrays, with a data set (uint8 pictures that are scaled),
+and with the same data set augmented (crop and flip). Bare is the compiled step, called on one batch
+again and again. All take turns, two epochs each. Whatever else the machine does only adds, so the
+first step's least time over all epochs counts, the second step's, and so on, and these are summed.
+
+The table's columns: milliseconds of a bare step and the pictures a second that it trains on; then,
+for each way to feed `fit`, the share of those pictures a second that is left. 100 % would mean that
+preparing batches and telling of progress cost nothing. `--picture 32x32x3` gives all networks
+pictures of another size than their own.
 """
 
 from __future__ import annotations
@@ -18,33 +22,40 @@ import os
 import time
 
 import numpy as np
-from networks import build
 from tables import show
 
-from stepgraph import optimizers
+from stepgraph import optimizers, utils
+from stepgraph.applications import APPLICATIONS
 from stepgraph.callbacks import Callback
 from stepgraph.datasets import Augment, Batches, Dataset, load
 
 WAYS = ("arrays", "data set", "augmented")
 
 
-class EpochTimes(Callback):
-    """Seconds from each epoch's first step to its last, its beginning included."""
+class StepTimes(Callback):
+    """Seconds of each epoch's steps; the first includes the epoch's beginning, the last its end."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seconds: list[float] = []
+        self.seconds: list[np.ndarray] = []
 
     def on_epoch_begin(self, epoch, logs=None) -> None:
-        self._start = time.perf_counter()
+        self._marks = [time.perf_counter()]
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        self._marks.append(time.perf_counter())
 
     def on_epoch_end(self, epoch, logs=None) -> None:
-        self.seconds.append(time.perf_counter() - self._start)
+        self._marks[-1] = time.perf_counter()
+        self.seconds.append(np.diff(self._marks))
 
 
-def measure(name: str, batch: int, threads: int, budget: float, samples: int) -> list[str]:
+def measure(name: str, batch: int, options: argparse.Namespace) -> list[str]:
     """One row of the table."""
-    model = build(name, 0)
+    threads, budget, samples = options.threads, options.seconds, options.samples
+    shape = {"input_shape": tuple(map(int, options.picture.split("x")))} if options.picture else {}
+    utils.set_random_seed(0)
+    model = APPLICATIONS[name].builder(classes=10, **shape)
     height, _, channels = model.input_shape[1:]
     digits = load("digits", size=height, channels=channels).train
     count = max(1, min(samples, 4096) // batch) * batch
@@ -60,17 +71,18 @@ def measure(name: str, batch: int, threads: int, budget: float, samples: int) ->
     feeds = dict(zip(step.feeds, (x[:batch], y[:batch]), strict=True))
     steps = count // batch
 
-    def bare() -> list[float]:
+    def bare() -> list[np.ndarray]:
         seconds = []
         for _ in range(2):
-            start = time.perf_counter()
+            marks = [time.perf_counter()]
             for _ in range(steps):
                 step.executable.run(feeds)
-            seconds.append(time.perf_counter() - start)
+                marks.append(time.perf_counter())
+            seconds.append(np.diff(marks))
         return seconds
 
-    def fit(*given, **options) -> list[float]:
-        times = EpochTimes()
+    def fit(*given, **options) -> list[np.ndarray]:
+        times = StepTimes()
         with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
             model.fit(*given, epochs=2, verbose=1, callbacks=[times], **options)
         return times.seconds
@@ -81,12 +93,12 @@ def measure(name: str, batch: int, threads: int, budget: float, samples: int) ->
         "data set": lambda: fit(plain),
         "augmented": lambda: fit(augmented),
     }
-    found: dict[str, list[float]] = {way: [] for way in ways}
+    found: dict[str, list[np.ndarray]] = {way: [] for way in ways}
     end = time.perf_counter() + budget
     while time.perf_counter() < end or len(found["bare"]) < 6:
         for way, run in ways.items():
             found[way] += run()
-    least = {way: min(values) for way, values in found.items()}
+    least = {way: float(np.min(values, axis=0).sum()) for way, values in found.items()}
     return [
         f"{name}, {batch}",
         f"{1e3 * least['bare'] / steps:.2f}",
@@ -104,15 +116,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="time for each row")
     parser.add_argument("--samples", type=int, default=2048, help="pictures of an epoch")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--picture", help="height x width x channels, such as 32x32x3")
     options = parser.parse_args()
     rows = []
     for name in options.models.split(","):
         for batch in map(int, options.batches.split(",")):
-            rows.append(measure(name, batch, options.threads, options.seconds, options.samples))
+            rows.append(measure(name, batch, options))
             print(*rows[-1], flush=True)
     show(
-        f"fit beside the bare step, {options.threads} threads",
-        ["network, batch", "ms/step", "pictures/s", *WAYS],
+        f"pictures a second of fit, of those of the bare step, {options.threads} threads",
+        ["network, batch", "bare: ms/step", "bare: pictures/s", *(f"fit, {way}" for way in WAYS)],
         rows,
     )
 
