@@ -100,6 +100,68 @@ def test_full_disk_leaves_nothing_behind(folder, monkeypatch):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files there")
+def test_files_that_cannot_be_written_whole_leave_nothing_behind(folder):
+    """The system itself ends the write in the middle, as on a full disk."""
+    code = (
+        "import resource\n"
+        "from stepgraph.backends.cpu.native import cache\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "assert not cache.store('large', bytes(1_000_000))\n"
+        "assert cache.store('small', b'content')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], env=os.environ, check=True)
+    assert [path.name for path in folder.iterdir()] == ["small.kernel"]
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() == 0, reason="directories are not closed to root"
+)
+def test_read_only_directory_is_read_and_not_written(folder):
+    assert cache.store("before", b"content")
+    folder.chmod(0o500)
+    try:
+        assert not cache.store("after", b"content")
+        assert cache.load("before") == b"content"
+    finally:
+        folder.chmod(0o700)
+
+
+def test_objects_of_another_version_are_not_used(folder, monkeypatch):
+    import stepgraph.version
+
+    count = _compilations(monkeypatch)
+    module = _module()
+    for version in ("1.0", "1.1", "1.0"):
+        monkeypatch.setattr(stepgraph.version, "__version__", version)
+        assert _run(native_compile.build(str(module), module.kernels), module) == [2, 4, 6]
+    assert len(count) == len(list(folder.iterdir())) == 2
+
+
+def test_networks_train_in_two_processes_with_one_empty_cache(folder):
+    code = (
+        "import numpy as np, stepgraph as sg\n"
+        "from stepgraph.layers import Dense, Input\n"
+        "sg.utils.set_random_seed(1)\n"
+        "x = inputs = Input((20,))\n"
+        "model = sg.models.Model(inputs, Dense(3)(Dense(17, activation='gelu')(x)))\n"
+        "model.compile('sgd', 'mse')\n"
+        "y = np.ones((4, 3), 'float32')\n"
+        "print([model.train_on_batch(np.ones((4, 20), 'float32'), y) for _ in range(3)])\n"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], env=os.environ, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    first, second = (process.communicate()[0] for process in running)
+    assert [process.returncode for process in running] == [0, 0]
+    assert first == second
+    assert first.count(b",") == 2
+    names = [path.name for path in folder.iterdir()]
+    assert len(names) > 4
+    assert all(cache.load(name.removesuffix(".kernel")) for name in names)
+
+
 def test_trim_removes_the_least_recently_used(folder):
     for number in range(4):
         cache.store(f"n{number}", bytes([1]) * 100)
