@@ -12,7 +12,7 @@ formats, and through torch.compile where a C++ compiler is found.
 With `--settings`, optimizers and what can be switched on with them take turns as well, PyTorch in
 the way that is fastest with plain gradient descent. Least milliseconds count there. The ratio says
 how many times as long as stepgraph PyTorch takes with a setting; the last column divides it by the
-ratio with plain gradient descent: below 100 % the setting costs stepgraph more than it costs PyTorch.
+ratio with plain gradient descent: below 100 % the setting costs us more than it costs PyTorch.
 """
 
 from __future__ import annotations
