@@ -219,10 +219,13 @@ def _train(images, size, threads=2, disable=()):
     return losses, [graph.get_value(v) for v in graph.variables], step.describe()
 
 
-@pytest.mark.parametrize(("images", "size"), [(1, 32), (8, 16), (32, 8), (3, 13)])
+@pytest.mark.parametrize(("images", "size"), [(1, 32), (8, 16), (32, 8), (64, 4), (3, 13)])
 def test_networks_get_the_same_bits_with_and_without_chains(images, size):
     losses, variables, program = _train(images, size)
-    for threads, disable in ((2, ["chain"]), (1, []), (3, []), (2, ["share_memory"])):
+    for threads, disable in (
+        *((2, ["chain"]), (1, []), (3, []), (2, ["share_memory"])),
+        *((2, ["tiles"]), (3, ["tiles", "share_memory"])),
+    ):
         others = _train(images, size, threads, disable)
         assert others[0] == losses
         for value, other in zip(variables, others[1], strict=True):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from stepgraph.backends.cpu.plan import Buffer, ChainStep, KernelStep, Step
+from stepgraph.backends.cpu.plan import Buffer, ChainStep, KernelStep, Step, Tile
 
 # How many launches a launch may overtake to join a chain, and how many may join.
 REACH, LONGEST = 8, 6
@@ -27,22 +27,41 @@ TILE = 768 * 1024
 
 
 @dataclass
-class _Member:
+class Member:
     """A launch of a chain, and where the chain's tiles begin among its own rows of tasks."""
 
     step: KernelStep
     panels: list[int]
     rows: list[int]
 
+    def tiles(self, root: Buffer) -> tuple[list[int], list[int]] | None:
+        """Panels and positions where tiles of a buffer begin; None if it is not taken in tiles."""
+        rows = _rows_of(self.step, root)
+        if rows is None or self.step.grid is None:
+            return None
+        return [self.step.grid.panels[k] for k in self.panels], [rows[k] for k in self.rows]
 
-class _Chain:
-    """Launches joined so far."""
 
-    def __init__(self, first: KernelStep, wanted: int) -> None:
+class Chain:
+    """Launches joined so far.
+
+    Attributes:
+        members: the launches, in order.
+        numbers: which steps they were.
+        passed: launches that members have overtaken.
+        tiles, tile_bytes, tile_memory: see `ChainStep`.
+    """
+
+    def __init__(self, first: KernelStep, wanted: int, number: int) -> None:
         assert first.grid is not None
         self.wanted = wanted
         panels, rows = (len(v) - 1 for v in (first.grid.panels, _any(first)))
-        self.members = [_Member(first, list(range(panels + 1)), list(range(rows + 1)))]
+        self.members = [Member(first, list(range(panels + 1)), list(range(rows + 1)))]
+        self.numbers = {number}
+        self.passed: list[Step] = []
+        self.tiles: list[Tile] = []
+        self.tile_bytes = 0
+        self.tile_memory: Buffer | None = None
 
     def join(self, step: KernelStep) -> bool:
         """Adds a launch if its tiles agree with the chain's."""
@@ -88,7 +107,7 @@ class _Chain:
             member.rows = [member.rows[k] for k in kept]
             member.panels = [member.panels[k] for k in kept_panels]
         own = [columns[k] for k in kept_panels], [lines[k] for k in kept]
-        self.members.append(_Member(step, *own))
+        self.members.append(Member(step, *own))
         return True
 
     def step(self) -> Step:
@@ -108,14 +127,29 @@ class _Chain:
                         for part in range(m.panels[column], m.panels[column + 1])
                     ]
                 )
+        reads, writes = (
+            [b for b in dict.fromkeys(found) if b.root.kind != "tile"]
+            for found in ([b for s in steps for b in side(s)] for side in (_read, _written))
+        )
         return ChainStep(
             name=" > ".join(step.name for step in steps),
-            reads=list(dict.fromkeys(b for s in steps for b in s.reads)),
-            writes=list(dict.fromkeys(b for s in steps for b in s.writes)),
+            reads=reads,
+            writes=[*writes, *([self.tile_memory] if self.tile_memory else [])],
             flops=sum(s.flops for s in steps),
             members=steps,
             ranges=ranges,
+            tiles=self.tiles,
+            tile_memory=self.tile_memory,
+            tile_bytes=self.tile_bytes,
         )
+
+
+def _read(step: Step) -> list[Buffer]:
+    return step.reads
+
+
+def _written(step: Step) -> list[Buffer]:
+    return step.writes
 
 
 def _any(step: KernelStep) -> tuple[int, ...]:
@@ -142,44 +176,58 @@ def _merged(known: list[int] | None, found: list[int]) -> list[int] | None:
     return found if found[0] >= 0 and found[-1] >= 0 else None
 
 
-def chained(steps: Sequence[Step], kept: Collection[Buffer], threads: int = 1) -> list[Step]:
+def chained(
+    steps: Sequence[Step], kept: Collection[Buffer], threads: int = 1, tiled: bool = True
+) -> list[Step]:
     """Joins what can be joined.
 
     Args:
         steps: in order.
         kept: buffers that are wanted at the end.
         threads: how many will share a chain's tasks.
+        tiled: whether values that only a chain's members read may lie in tiles (`tiles`).
 
     Returns:
         Steps in order; some of them chains.
     """
+    from stepgraph.backends.cpu.tiles import settle_tiles
+
     wanted = max(TASKS, TASKS_PER_THREAD * threads)
     left: list[Step | None] = list(steps)
-    last_use = {root: i for i, s in enumerate(steps) for root in _roots([*s.reads, *s.writes])}
-    last_use |= dict.fromkeys(_roots(list(kept)), len(steps))
-    joined: list[Step] = []
+    joined: list[Step | Chain] = []
     for i, step in enumerate(steps):
         if left[i] is None:
             continue
         if not isinstance(step, KernelStep) or step.grid is None:
             joined.append(step)
             continue
-        chain, numbers = _Chain(step, wanted), {i}
-        passed: list[Step] = []
+        chain = Chain(step, wanted, i)
         at = i + 1
-        while at < len(steps) and len(passed) < REACH:
+        while at < len(steps) and len(chain.passed) < REACH:
             other = left[at]
             if other is not None:
-                movable = isinstance(other, KernelStep) and not _bound(other, passed)
+                movable = isinstance(other, KernelStep) and not _bound(other, chain.passed)
                 if movable and isinstance(other, KernelStep) and chain.join(other):
                     left[at] = None
-                    numbers.add(at)
+                    chain.numbers.add(at)
                 else:
-                    passed.append(other)
+                    chain.passed.append(other)
             at += 1
-        _in_place(chain, numbers, passed, last_use)
-        joined.append(chain.step())
-    return joined
+        joined.append(chain)
+    chains = [chain for chain in joined if isinstance(chain, Chain)]
+    if tiled:
+        settle_tiles(chains, steps, kept, threads)
+    last_use: dict[Buffer, int] = {}
+    for i, step in enumerate(steps):
+        last_use |= dict.fromkeys(_roots([*step.reads, *step.writes]), i)
+    for chain in chains:
+        # What members read now may be more than what their steps did.
+        for root in (r for m in chain.members for r in _roots(m.step.reads)):
+            last_use[root] = max(last_use.get(root, -1), *chain.numbers)
+    last_use |= dict.fromkeys(_roots(list(kept)), len(steps))
+    for chain in chains:
+        _in_place(chain, last_use)
+    return [chain.step() if isinstance(chain, Chain) else chain for chain in joined]
 
 
 def _bound(step: Step, passed: Sequence[Step]) -> bool:
@@ -190,27 +238,45 @@ def _bound(step: Step, passed: Sequence[Step]) -> bool:
     )
 
 
-def _in_place(
-    chain: _Chain, numbers: set[int], passed: Sequence[Step], last_use: dict[Buffer, int]
-) -> None:
-    """Lets members write over what only they read, as `memory` does for launches on their own."""
+def _in_place(chain: Chain, last_use: dict[Buffer, int]) -> None:
+    """Lets members write over what dies in the chain, as `memory` does for launches on their own.
+
+    That is what a member reads place by place, or what those before it have read; the tile at hand
+    is in the cache then.
+    """
     if len(chain.members) == 1:
         return
-    members = [m.step for m in chain.members]
-    overtaken = {root for step in passed for root in _roots(step.reads)}
-    for member in members:
-        new = member.writes[0] if member.writes else None
+    overtaken = {root for step in chain.passed for root in _roots(step.reads)}
+    for number, member in enumerate(chain.members):
+        new = member.step.writes[0] if member.step.writes else None
         if new is None or new.kind != "arena":
             continue
-        for old in member.aliases:
-            root = old.root
-            others = [s for s in members if s is not member and root in _roots(s.reads)]
+        own = [b.root for b in member.step.aliases]
+        for root in dict.fromkeys([*own, *_done_with(chain, number, new)]):
             same = root.kind == "arena" and root.nbytes == new.nbytes
-            free = last_use[root] in numbers and root not in overtaken and not others
-            if same and free and root is not new:
+            free = last_use[root] in chain.numbers and root not in overtaken
+            if same and free and root is not new and _read_before(chain, number, root, new):
                 new.kind, new.base = "view", root
                 last_use[root] = last_use.get(new, last_use[root])
                 break
+
+
+def _read_before(chain: Chain, number: int, root: Buffer, new: Buffer) -> bool:
+    """Whether other members that read a value come first, in the tiles of what takes its place."""
+    tiles = chain.members[number].tiles(new)
+    readers = [k for k, m in enumerate(chain.members) if root in _roots(m.step.reads)]
+    others = [k for k in readers if k != number]
+    in_tiles = tiles is not None and all(chain.members[k].tiles(root) == tiles for k in others)
+    return not others or (max(others) < number and in_tiles)
+
+
+def _done_with(chain: Chain, number: int, new: Buffer) -> list[Buffer]:
+    """What members before one read and it does not, as large and laid out as what it writes."""
+    written = {r for m in chain.members for r in _roots(m.step.writes)}
+    own = _roots(chain.members[number].step.reads)
+    found = dict.fromkeys(b.root for m in chain.members[:number] for b in m.step.reads)
+    alike = [r for r in found if r.layout is new.layout and r.dtype == new.dtype]
+    return [root for root in alike if root not in written and root not in own]
 
 
 def panel_cuts(panels: int, width: int) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from stepgraph.backends.cpu.kernels.library import addresses, fetch_module
 from stepgraph.backends.cpu.lower import Lowering
 from stepgraph.backends.cpu.memory import Arena
 from stepgraph.backends.cpu.native import storage
-from stepgraph.backends.cpu.native.chain import ENTRY, chain_module
+from stepgraph.backends.cpu.native.chain import ENTRY, TILED_ENTRY, chain_module
 from stepgraph.backends.cpu.native.emit import Arguments
 from stepgraph.backends.cpu.native.pool import Pool, default_threads, shared_pool
 from stepgraph.backends.cpu.native.pool import Program as NativeProgram
@@ -30,6 +30,7 @@ from stepgraph.backends.cpu.plan import (
     PythonStep,
     Scaled,
     Step,
+    Tile,
 )
 from stepgraph.backends.cpu.prepared import split, variables_of
 from stepgraph.backends.cpu.registry import LOWERINGS
@@ -57,7 +58,7 @@ ALL_PASSES: dict[str, Pass] = {
 # What this engine does after them; each can be switched off by name, as the passes can.
 OWN_PASSES = (
     *("variable_shapes", "fuse", "layout", "in_place", "fold_updates", "share_memory", "winograd"),
-    *("moments", "chain", "gather_taps", "few_rows", "prepare"),
+    *("moments", "chain", "tiles", "gather_taps", "few_rows", "prepare"),
 )
 
 # Composites that run faster spelled out, because the parts fuse with what stands around them.
@@ -112,7 +113,8 @@ class CpuRunner:
             buffer.kind = "prepared"
         self._prepared_from = variables_of(self.prepared)
         if "chain" not in self._disable:
-            self.steps = chained(self.steps, kept, self._pool.threads)
+            tiled = "tiles" not in self._disable
+            self.steps = chained(self.steps, kept, self._pool.threads, tiled)
         self.arena = Arena(self.steps, kept, share=share)
         feeds = lowering.feeds.items()
         self._feeders = [(n, Feeder(b.elements.reshape(b.shape), self._pool)) for n, b in feeds]
@@ -138,34 +140,51 @@ class CpuRunner:
             if isinstance(step, PythonStep):
                 native.call(step.run)
                 continue
-            launched = []
+            launched, fields = [], []
             for member in _kernels_of(step):
                 assert member.source is not None
                 alone = member is step
                 layout, address = table[member.source][member.kernel]
                 number = self._launch(native, member, layout, address, alone)
                 launched.append((address, number))
+                fields.append(list(layout.fields))
             if isinstance(step, ChainStep):
-                chains.append((step, launched, self._launch_chain(native, step)))
+                chains.append((step, launched, self._launch_chain(native, step, fields)))
         for chain, launched, entries in chains:
             wheres = [(address, native.slots(number).ctypes.data) for address, number in launched]
             ranges = (one for ranges in chain.ranges for one in ranges)
-            entries[:] = [(*wheres[member], first, count) for member, first, count in ranges]
+            entries[:, :ENTRY] = [
+                (*wheres[member], first, count) for member, first, count in ranges
+            ]
         for fetch, number, slot in self._fetches:
             native.slots(fetch)[1] = native.slots(number)[slot : slot + 1].ctypes.data
         return native
 
-    def _launch_chain(self, native: NativeProgram, step: ChainStep) -> Array:
-        """Adds the launch of a chain; returns its table, yet to be filled in."""
+    def _launch_chain(
+        self, native: NativeProgram, step: ChainStep, fields: Sequence[Sequence[str]]
+    ) -> Array:
+        """Adds the launch of a chain; returns its table, yet to be filled in.
+
+        Args:
+            native: what it becomes part of.
+            step: the chain.
+            fields: the names of each member's arguments, in order.
+        """
         source = KernelSource(("chain",), chain_module)
-        layout, address = addresses([source])[source]["chain"]
+        kernel = "tiled_chain" if step.tiles else "chain"
+        layout, address = addresses([source])[source][kernel]
         lengths = [len(ranges) for ranges in step.ranges]
         starts = storage.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=starts[1:])
-        entries: Array = storage.zeros(int(starts[-1]) * ENTRY, np.int64).reshape(-1, ENTRY)
+        width = TILED_ENTRY if step.tiles else ENTRY
+        entries: Array = storage.zeros(int(starts[-1]) * width, np.int64).reshape(-1, width)
         self._tables += [starts, entries]
-        packed = layout.pack(starts=starts.ctypes.data, table=entries.ctypes.data)
-        native.launch(address, packed, step.tasks, step.name)
+        tables: dict[str, float] = {"starts": starts.ctypes.data, "table": entries.ctypes.data}
+        if step.tiles:
+            moves = _moves(step, fields, entries)
+            self._tables.append(moves)
+            tables |= {"moves": moves.ctypes.data, "stride": step.tile_bytes}
+        native.launch(address, layout.pack(**tables), step.tasks, step.name)
         return entries
 
     def _launch(
@@ -293,6 +312,35 @@ def _in_words(step: Step) -> str:
     return f"{writes} <- {step.name}{tasks}({reads})"
 
 
+def _moves(step: ChainStep, fields: Sequence[Sequence[str]], entries: Array) -> Array:
+    """The table of moved addresses; fills in where each entry's begin, and how many they are."""
+    assert step.tile_memory is not None
+    memory = step.tile_memory.flat().ctypes.data
+    tile_of = {tile.buffer: tile for tile in step.tiles}
+    found: list[list[tuple[int, Tile]]] = [
+        [
+            (slot, tile_of[value.buffer.root])
+            for slot, value in enumerate(member.arguments[name] for name in names)
+            if isinstance(value, At) and value.buffer.root in tile_of
+        ]
+        for member, names in zip(step.members, fields, strict=True)
+    ]
+    moves: list[tuple[int, int]] = []
+    entry = 0
+    for task, ranges in enumerate(step.ranges):
+        for member, _, _ in ranges:
+            if found[member]:
+                slots = len(step.members[member].arguments)
+                entries[entry, ENTRY:] = slots, len(moves), len(found[member])
+                moves += [
+                    (slot, memory + tile.offset - tile.starts[task]) for slot, tile in found[member]
+                ]
+            entry += 1
+    table: Array = storage.zeros(2 * len(moves), np.int64).reshape(-1, 2)
+    table[:] = moves
+    return table
+
+
 def _kernels_of(step: Step) -> list[KernelStep]:
     """The kernels that a step launches."""
     if isinstance(step, ChainStep):
@@ -304,6 +352,8 @@ def _number(value: Any) -> float:
     if isinstance(value, Buffer):
         value = At(value)
     if isinstance(value, At):
+        if value.buffer.root.kind == "tile":
+            return 0  # moved in each task
         flat = value.buffer.flat()
         return flat.ctypes.data + value.offset * flat.itemsize
     number: float = value

@@ -24,7 +24,7 @@ class Buffer:
         layout: how the elements lie.
         name: the tensor's, for people.
         kind: ``arena`` (planned), ``state`` (a variable), ``constant``, ``feed``, ``view`` (of
-            `base`).
+            `base`), ``tile`` (never whole in memory, see `Tile`).
         storage: the elements, flat; set when memory is planned.
         base: whose memory a view shares.
     """
@@ -122,6 +122,21 @@ class KernelStep(Step):
     grid: Grid | None = None
 
 
+@dataclass(frozen=True)
+class Tile:
+    """A value of which a thread keeps only the tile that its task is about.
+
+    Attributes:
+        buffer: the value; has no memory of its own.
+        offset: where the tile lies, in bytes from the start of the thread's tiles.
+        starts: for each task of the chain, where its tile begins in the whole value, in bytes.
+    """
+
+    buffer: Buffer
+    offset: int
+    starts: tuple[int, ...]
+
+
 @dataclass(eq=False)
 class ChainStep(Step):
     """Launches run as one: each of its tasks runs some tasks of every one of them, in order.
@@ -129,10 +144,15 @@ class ChainStep(Step):
     Attributes:
         members: the launches.
         ranges: for each task, (member, first task, count) in order.
+        tiles: values of which each thread keeps only the tile of its task.
+        tile_memory: where these tiles lie, `tile_bytes` for each thread.
     """
 
     members: list[KernelStep] = field(default_factory=list)
     ranges: list[list[tuple[int, int, int]]] = field(default_factory=list)
+    tiles: list[Tile] = field(default_factory=list)
+    tile_memory: Buffer | None = None
+    tile_bytes: int = 0
 
     @property
     def tasks(self) -> int:

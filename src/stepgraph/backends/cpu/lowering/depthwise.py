@@ -19,7 +19,7 @@ from stepgraph.graph.tensor import Tensor
 from stepgraph.graph.windows import Window
 
 # Windows that one task looks at, and that one partial sum of a weight gradient is made of.
-WINDOWS, SUMMED = 1024, 4096
+WINDOWS, SUMMED = 1024, 1024
 # The most outputs of a row that are summed together, and of a weight gradient, by what a vector
 # register holds: as many as leave room for what they are made of.
 OUTPUTS = {16: (8, 4), 8: (4, 2), 4: (4, 2)}
@@ -106,7 +106,15 @@ def _lower(ctx: Lowering, op: Operation) -> bool:
     spec = DepthwiseSpec(kind, window.kernel, window.dilations, flipped)
     arguments |= {"block": block, "blocks": blocks}
     arguments |= {"sh": window.strides[0], "sw": window.strides[1]}
-    _add(ctx, op, _source(spec), [x, w], y, arguments, panels_of(channels) * n * blocks)
+    images: Grid | None = None
+    if blocks == 1:
+        # A task takes one image of both maps.
+        areas = {(y if kind == "scatter" else x): height * width}
+        areas[x if kind == "scatter" else y] = rows * columns
+        cuts = {b: tuple(k * area for k in range(n + 1)) for b, area in areas.items()}
+        images = Grid(panel_cuts(panels_of(channels), 1), cuts)
+    tasks = panels_of(channels) * n * blocks
+    _add(ctx, op, _source(spec), [x, w], y, arguments, tasks, grid=images)
     return True
 
 

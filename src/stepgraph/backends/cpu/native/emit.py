@@ -353,6 +353,14 @@ class Function:
         type_ = ir.FunctionType(value.type, [value.type])
         return Value(self, self.builder.asm(type_, "", "=r,0", [value.ir], side_effect=False))
 
+    def address_of(self, place: Pointer) -> Value:
+        """Where a pointer points, as an i64."""
+        return Value(self, self.builder.ptrtoint(place.ir, i64))
+
+    def at_address(self, address: Value, type_: Any) -> Pointer:
+        """A pointer to values of a type at an address."""
+        return Pointer(self, self.builder.inttoptr(address.ir, ir.PointerType()), type_)
+
     def call_address(self, address: Value, *arguments: Value) -> None:
         """Calls whatever function lies at an address; it takes the arguments as they are."""
         type_ = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
