@@ -234,3 +234,18 @@ def test_networks_get_the_same_bits_with_and_without_chains(images, size):
         for kinds in ("convolution_2d > ", " > depthwise_convolution_2d > "):
             assert kinds in program
     assert " > " not in _train(images, size, 1, ["chain"])[2]
+
+
+def test_a_bias_behind_a_product_of_few_positions_is_part_of_its_launch() -> None:
+    rng = np.random.default_rng(4)
+    x0, w0, b0 = (rng.normal(size=s).astype("float32") for s in ((128, 96), (96, 128), (128,)))
+    graph = sg.Graph()
+    x = graph.placeholder(x0.shape, name="x")
+    y = x @ graph.variable(w0, name="w") + graph.variable(b0, name="b")
+    found = []
+    for disable in ([], ["chain"]):
+        made = graph.compile([x], [y], disable=disable)
+        found.append(made.run({x: x0})[0])
+        assert ("matrix_multiplication > addition" in made.describe()) == (not disable)
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_allclose(found[0], x0.astype(np.float64) @ w0 + b0, rtol=0, atol=1e-4)

@@ -12,7 +12,7 @@ from stepgraph.backends.cpu.chains import block_cuts, panel_cuts
 from stepgraph.backends.cpu.fusion import Group, count
 from stepgraph.backends.cpu.kernels.nest import IDENTITY, NestSpec, Node, Operand, build_nest
 from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS, Layout, panels_of
-from stepgraph.backends.cpu.native.geometry import TILE_ROWS, tile_rows
+from stepgraph.backends.cpu.native.geometry import TASK_ROWS, TILE_ROWS, tile_rows
 from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep
 from stepgraph.backends.cpu.plan import Grid as Tiling
 from stepgraph.backends.cpu.walks import Grid, Walk, collapse, place, walk
@@ -406,6 +406,10 @@ def _blocks(grid: Grid, reduce: str) -> tuple[int, int]:
         return max(1, BLOCK // grid.mid), grid.mid
     if grid.mid >= BLOCK:
         return 1, tile_rows(grid.mid) or BLOCK
+    if not reduce and grid.chunk == 0 and grid.rows == 1:
+        # Cut where products of few positions are cut too, so that they can form chains.
+        parts = next(n for n in (4, 2, 1) if grid.mid % (n * TASK_ROWS) == 0 or n == 1)
+        return 1, max(grid.mid // parts, 1)
     return max(1, min(grid.rows, BLOCK // max(grid.mid, 1))), max(grid.mid, 1)
 
 
