@@ -11,6 +11,7 @@ import numpy as np
 from stepgraph.backends.base import StepTime
 from stepgraph.backends.cpu import lowering as _lowerings
 from stepgraph.backends.cpu.chains import chained
+from stepgraph.backends.cpu.crop_taps import crop_taps
 from stepgraph.backends.cpu.feeding import Feeder
 from stepgraph.backends.cpu.fold_scales import fold_scales
 from stepgraph.backends.cpu.kernels.library import addresses, fetch_module
@@ -54,7 +55,10 @@ ALL_PASSES: dict[str, Pass] = {
     "normal_forms": normal_forms,
     **PASSES,
     "fold_scales": fold_scales,
+    "crop_taps": crop_taps,
 }
+# Passes that cost more than they win where their results are not prepared.
+FOR_PREPARED = ("fold_scales", "crop_taps")
 # What this engine does after them; each can be switched off by name, as the passes can.
 OWN_PASSES = (
     *("variable_shapes", "fuse", "layout", "in_place", "fold_updates", "share_memory", "winograd"),
@@ -418,7 +422,11 @@ class CpuDevice:
             values=values,
             supports=supports,
             passes=ALL_PASSES,
-            disable=[name for name in disable if name in ALL_PASSES],
+            disable=[
+                name
+                for name in ALL_PASSES
+                if name in disable or ("prepare" in disable and name in FOR_PREPARED)
+            ],
         )
         return CpuRunner(program, state, _pool(threads), disable)
 

@@ -81,7 +81,7 @@ def test_what_is_left_is_a_flat_product_of_all_taps() -> None:
     "plan",
     [
         Convolution(1, (1, 1), (512, 512), (3, 3), padding=(1, 1, 1, 1)),
-        Convolution(1, (2, 2), (512, 512), (3, 3), padding=(1, 1, 1, 1)),
+        Convolution(4, (2, 2), (512, 512), (3, 3), padding=(1, 1, 1, 1)),
         Convolution(8, (4, 4), (512, 512), (3, 3), padding=(1, 1, 1, 1)),
         Convolution(1, (16, 16), (256, 256), (3, 3), padding=(1, 1, 1, 1)),
         Convolution(1, (4, 4), (512, 512), (1, 1)),
@@ -93,3 +93,7 @@ def test_what_is_left_is_a_flat_product_of_all_taps() -> None:
 )
 def test_others_go_their_direct_way(plan) -> None:
     assert not suits_gathering(plan)
+
+
+def test_of_few_positions_more_may_lie_in_the_padding() -> None:
+    assert suits_gathering(Convolution(1, (2, 2), (512, 512), (3, 3), padding=(1, 1, 1, 1)))

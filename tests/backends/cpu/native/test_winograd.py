@@ -175,3 +175,13 @@ def test_which_shapes_are_computed_this_way(kind):
     assert not suits(8, 32, 64, kernel=(5, 5))
     assert not suits(8, 32, 64, kernel=(1, 1), padding=(0, 0, 0, 0))
     assert not suits(8, 32, 64, padding=(3, 3, 3, 3))
+
+
+def test_weights_transformed_before_suit_smaller_maps():
+    def suits(side, channels, prepared):
+        shape = Convolution(1, (side, side), (channels, channels), (3, 3), padding=SAME)
+        return suits_winograd(shape, "forward", prepared)
+
+    assert suits(8, 256, True)
+    assert not suits(8, 256, False)
+    assert not suits(4, 512, True)

@@ -257,7 +257,8 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
     blocking = load_kernels().blocking
     name = op.type + (" with update" if update else "")
     small = "few_rows" not in ctx.disabled
-    winograd = "winograd" not in ctx.disabled and not dense and suits_winograd(shape, kind)
+    suits = not dense and suits_winograd(shape, kind, weights.operation in ctx.fixed)
+    winograd = suits and "winograd" not in ctx.disabled
     if kind != "weights":
         reader, writer = ctx.value(data, ROWS if stem else PANELS), ctx.output(result, PANELS)
         w = ctx.value(weights, inner)

@@ -27,6 +27,8 @@ FIELDS = {**{name: pointer(f32) for name in ("x", "y")}, **dict.fromkeys(_SIZES,
 # Maps up to this width, positions of all images together, and the least share of the gathered
 # numbers that must lie inside the map: taps that see only padding cost the direct kernel nothing.
 WIDEST, MOST_POSITIONS, LEAST_INSIDE = 8, 256, 0.6
+# The same for so few positions that reading the weights once decides: 16 of 36 on 2 x 2 places.
+FEW_POSITIONS, LEAST_INSIDE_FEW = 12, 0.4
 # Rows along images are as good as gathered ones from this many images on.
 ENOUGH_IMAGES = 8
 # Multiply-adds below which another launch costs more than it wins: some ten microseconds of them.
@@ -43,7 +45,8 @@ def suits_gathering(shape: Convolution) -> bool:
     if shape.channels[0] % PANEL:
         return False
     whole = positions * shape.taps * shape.in_panels * PANEL * shape.out_panels * PANEL
-    return shape.multiply_adds() >= max(LEAST_WORK, LEAST_INSIDE * whole)
+    inside = LEAST_INSIDE_FEW if positions <= FEW_POSITIONS else LEAST_INSIDE
+    return shape.multiply_adds() >= max(LEAST_WORK, inside * whole)
 
 
 def gathered(shape: Convolution) -> Convolution:

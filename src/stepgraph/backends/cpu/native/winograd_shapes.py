@@ -71,11 +71,15 @@ COSTS = {
     "data": Costs(product=1.0, channel=42, weight=150),
     "weights": Costs(product=1.1, channel=110, weight=50),
 }
+# Price of a weight pair that was transformed before: sixteen numbers are read instead of nine. On
+# one picture through twelve layers, whose weights no cache held, the ratios of 8 x 8 x 256 (1.5),
+# 4 x 4 x 512 (1.0) and 7 x 7 x 512 (1.1) are met within a tenth by it.
+PREPARED = 24
 # Below this the estimate's errors, and the memory taken, outweigh what is won.
 LEAST_GAIN = 1.1
 
 
-def suits_winograd(shape: Convolution, kind: str) -> bool:
+def suits_winograd(shape: Convolution, kind: str, prepared: bool = False) -> bool:
     """Whether Winograd's method is expected to be faster than the direct kernel.
 
     It is, by 1.3 to 2 times, on even maps of 6 x 6 and more where there are enough tiles to repay
@@ -86,14 +90,15 @@ def suits_winograd(shape: Convolution, kind: str) -> bool:
     Args:
         shape: the convolution.
         kind: ``forward``, ``data`` or ``weights``: which pass.
+        prepared: whether weights are transformed once, not in every run.
     """
     plain = shape.kernel == (3, 3) and shape.stride == shape.dilation == (1, 1)
     if not plain or shape.rows or max(shape.padding) > 2:
         return False
-    return LEAST_GAIN * winograd_cost(shape, kind) < shape.multiply_adds()
+    return LEAST_GAIN * winograd_cost(shape, kind, prepared) < shape.multiply_adds()
 
 
-def winograd_cost(shape: Convolution, kind: str) -> float:
+def winograd_cost(shape: Convolution, kind: str, prepared: bool = False) -> float:
     """What a pass costs by Winograd's method, in multiply-adds of the direct kernels."""
     places = shape.size if kind == "data" else shape.out_size
     tiles = shape.images * -(-places[0] // 2) * -(-places[1] // 2)
@@ -106,7 +111,7 @@ def winograd_cost(shape: Convolution, kind: str) -> float:
         times = sizes["parts"]
     costs = COSTS[kind]
     work = tiles * (PLACES * inputs * outputs * costs.product + channels * costs.channel)
-    return work + inputs * outputs * costs.weight * times
+    return work + inputs * outputs * (PREPARED if prepared else costs.weight * times)
 
 
 @dataclass(frozen=True)
