@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stepgraph as sg
+from stepgraph.applications import APPLICATIONS
 from stepgraph.backends.cpu.chains import block_cuts, chained, panel_cuts, share_cuts
 from stepgraph.backends.cpu.kernels.library import addresses
 from stepgraph.backends.cpu.layouts import PANELS
@@ -14,6 +15,7 @@ from stepgraph.backends.cpu.native.emit import Module, i64, pointer
 from stepgraph.backends.cpu.native.pool import Pool, Program
 from stepgraph.backends.cpu.plan import Buffer, ChainStep, Grid, KernelSource, KernelStep, Step
 from stepgraph.graph.dtypes import float32
+from stepgraph.optimizers import SGD
 
 
 def test_a_chain_calls_ranges_of_tasks_in_order():
@@ -249,3 +251,28 @@ def test_a_bias_behind_a_product_of_few_positions_is_part_of_its_launch() -> Non
         assert ("matrix_multiplication > addition" in made.describe()) == (not disable)
     np.testing.assert_array_equal(*found)
     np.testing.assert_allclose(found[0], x0.astype(np.float64) @ w0 + b0, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cnn", "lenet5"])
+def test_poolings_are_chained_without_changing_a_bit(name):
+    model = APPLICATIONS[name].builder()
+    model.compile(SGD(0.01), "sparse_categorical_crossentropy", threads=2)
+    rng = np.random.default_rng(4)
+    x = rng.random((24, *model.input_shape[1:]), "float32")
+    y = rng.integers(0, 10, 24)
+    step = model.runtime.step("train", (False,))
+    graph, feeds = model.runtime.graph, step.feeds
+    before = {n: graph.get_value(n) for n in graph.variables}
+    found = []
+    for disabled in ([], ["chain"]):
+        for n, value in before.items():
+            graph.set_value(n, value)
+        targets, operations = step.executable.targets[:1], step.executable.operations
+        executable = graph.compile(feeds, targets, operations, disable=disabled, threads=2)
+        loss = executable.run(dict(zip(feeds, (x, y), strict=True)))[0]
+        found.append([loss, *(graph.get_value(n) for n in before)])
+        chained = [line for line in executable.describe().splitlines() if " > " in line]
+        assert any("convolution_2d > " in line and "pooling" in line for line in chained) != bool(
+            disabled
+        )
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))

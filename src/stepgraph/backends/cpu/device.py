@@ -33,6 +33,7 @@ from stepgraph.backends.cpu.plan import (
     Step,
     Tile,
 )
+from stepgraph.backends.cpu.pooled_activations import pooled_activations
 from stepgraph.backends.cpu.prepared import split, variables_of
 from stepgraph.backends.cpu.registry import LOWERINGS
 from stepgraph.backends.cpu.rewrites import normal_forms
@@ -53,6 +54,7 @@ assert _lowerings.FAMILIES  # importing them fills the table
 # The passes on the program, in order: this engine's rules come around the others.
 ALL_PASSES: dict[str, Pass] = {
     "normal_forms": normal_forms,
+    "pooled_activations": pooled_activations,
     **PASSES,
     "fold_scales": fold_scales,
     "crop_taps": crop_taps,

@@ -110,7 +110,8 @@ def lower_moments(ctx: Lowering, first: Group, second: Group) -> bool:
         return False
     source = ctx.value(x, PANELS)
     positions, panels = math.prod(lead), panels_of(channels)
-    block = tile_rows(positions) or TILE_ROWS
+    size = (lead[1], lead[2]) if len(lead) == 3 else (1, 1)
+    block = tile_rows(positions, size) or TILE_ROWS
     blocks = -(-positions // block)
     results = [ctx.output(o.output, ROWS) for o in (op, last)]
     parts = results

@@ -264,7 +264,7 @@ def _emit(
         grid.chunk,
         bool(outputs) and outputs[0][1].buffer.layout is not ROWS,
     )
-    row_block, mid_block = _blocks(grid, reduce)
+    row_block, mid_block = _blocks(grid, reduce, group.shape or ())
     row_blocks, mid_blocks = -(-grid.rows // row_block), -(-grid.mid // mid_block)
     arguments |= {
         "rows": grid.rows,
@@ -400,12 +400,13 @@ def _nodes(
     return tuple(nodes), index
 
 
-def _blocks(grid: Grid, reduce: str) -> tuple[int, int]:
+def _blocks(grid: Grid, reduce: str, full: tuple[int, ...]) -> tuple[int, int]:
     """Rows and mid positions of one task."""
     if reduce == "lanes":
         return max(1, BLOCK // grid.mid), grid.mid
     if grid.mid >= BLOCK:
-        return 1, tile_rows(grid.mid) or BLOCK
+        size = (full[1], full[2]) if len(full) == 4 else (1, 1)
+        return 1, tile_rows(grid.mid, size) or BLOCK
     if not reduce and grid.chunk == 0 and grid.rows == 1:
         # Cut where products of few positions are cut too, so that they can form chains.
         parts = next(n for n in (4, 2, 1) if grid.mid % (n * TASK_ROWS) == 0 or n == 1)

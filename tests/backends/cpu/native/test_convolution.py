@@ -15,7 +15,7 @@ from tests.backends.cpu.native.convolution_oracle import (
 )
 
 from stepgraph.backends.cpu.native import compile as native_compile
-from stepgraph.backends.cpu.native.geometry import Convolution
+from stepgraph.backends.cpu.native.geometry import Convolution, tile_rows
 from stepgraph.backends.cpu.native.kernels import kernel_module
 from stepgraph.backends.cpu.native.product import blocking_for
 from stepgraph.backends.cpu.native.target import NAMED, named_target
@@ -195,3 +195,19 @@ def test_splits_of_a_weight_gradient_follow_from_the_shape(target):
     for positions, visits in ((512, 1), (513, 3)):
         flat = Convolution(positions, (1, 1), (128, 128), (1, 1))
         assert flat.weight_visits(flat.weight_gradient(blocking)[0]) == visits
+
+
+@pytest.mark.parametrize(
+    ("positions", "size", "expected"),
+    [
+        (676, (26, 26), 676),
+        (64 * 676, (26, 26), 676),
+        (64 * 169, (13, 13), 4 * 169),
+        (7 * 169, (13, 13), 0),
+        (4 * 4096, (64, 64), 16 * 64),
+        (2 * 56 * 56, (56, 56), 14 * 56),
+        (2304, (1, 1), 768),
+    ],
+)
+def test_tiles_are_whole_images_or_even_rows(positions, size, expected):
+    assert tile_rows(positions, size) == expected

@@ -22,7 +22,7 @@ from stepgraph.backends.cpu.lowering.winograd import (
     add_in_parts,
     add_weight_gradient,
 )
-from stepgraph.backends.cpu.native.geometry import IMAGES, Convolution
+from stepgraph.backends.cpu.native.geometry import COLUMNS, IMAGES, Convolution
 from stepgraph.backends.cpu.native.taps import gathered, gathering, suits_gathering
 from stepgraph.backends.cpu.native.winograd_shapes import suits_winograd
 from stepgraph.backends.cpu.plan import NATIVE, At, Buffer, Grid, KernelSource, KernelStep, Scaled
@@ -297,6 +297,9 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
         values, tasks = shape.weight_gradient(blocking)
         step = KernelStep(name, [x, y], [], tasks=tasks, kernel="convolution_weight_gradient")
         step.arguments = {**values, "x": At(x), "y": At(y)}
+        if values["parts"] == 1 and values["splits"] > 1 and values["mode"] == COLUMNS:
+            cuts = share_cuts(shape.images, values["splits"], math.prod(shape.out_size))
+            step.grid = Grid(panel_cuts(shape.out_panels, blocking.panels), {y: cuts})
     step.source = native_source()
     step.flops = 2 * shape.multiply_adds()
     step.arguments["scratch"] = 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from stepgraph.backends.cpu.chains import panel_cuts
 from stepgraph.backends.cpu.kernels.pooling import PoolingSpec, build_pooling
 from stepgraph.backends.cpu.kernels.windows import UNROLLED
 from stepgraph.backends.cpu.layout_choice import Layouts
 from stepgraph.backends.cpu.layouts import PANELS, panels_of
 from stepgraph.backends.cpu.lower import Lowering
-from stepgraph.backends.cpu.plan import At, KernelSource, KernelStep
+from stepgraph.backends.cpu.plan import At, Grid, KernelSource, KernelStep
 from stepgraph.backends.cpu.registry import lowers, prefers
 from stepgraph.graph.dtypes import float32
 from stepgraph.graph.operation import Operation
@@ -82,10 +83,33 @@ def _lower(ctx: Lowering, op: Operation) -> bool:
             name=op.type,
             reads=reads,
             writes=[target],
+            # A window's pixels are all read before one of them is written.
+            aliases=(reads[1],) if kind == "max_gradient" and disjoint else (),
             source=KernelSource(("pooling", spec), lambda: build_pooling(spec)),
             kernel="pool",
             arguments=arguments,
             tasks=panels_of(channels) * n * blocks,
+            grid=_grid(ctx, op, backward, spec, block, blocks),
         )
     )
     return True
+
+
+def _grid(
+    ctx: Lowering, op: Operation, backward: bool, spec: PoolingSpec, block: int, blocks: int
+) -> Grid | None:
+    """How tasks tile both maps: by images, or by rows of windows that do not touch."""
+    if blocks > 1 and not spec.disjoint:
+        return None
+    source, pooled = (op.output, op.inputs[0]) if backward else (op.inputs[-1], op.output)
+    tiled = {}
+    for tensor, step in ((source, spec.kernel[0]), (pooled, 1)):
+        images, height, width, channels = known_shape(tensor.shape)
+        rows = block * step // (spec.kernel[0] if backward else 1)
+        cuts = [
+            (image * height + min(number * rows, height)) * width
+            for image in range(images)
+            for number in range(blocks)
+        ]
+        tiled[ctx.value(tensor, PANELS)] = (*cuts, images * height * width)
+    return Grid(panel_cuts(panels_of(channels), 1), tiled)

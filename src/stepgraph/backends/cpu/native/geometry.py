@@ -59,10 +59,26 @@ SPLIT_TASKS, SPLIT_POSITIONS, AMPLE_POSITIONS = 64, 512, 1 << 14
 TILE_ROWS = 1024
 
 
-def tile_rows(positions: int) -> int:
-    """The most positions up to `TILE_ROWS` that divide the map's; all if few, 0 if odd."""
+def tile_rows(positions: int, size: tuple[int, int] = (1, 1)) -> int:
+    """The most positions up to `TILE_ROWS` that divide the map's; all if few, 0 if odd.
+
+    Whole images, or an even number of rows of one, come before other numbers: poolings cut maps
+    nowhere else.
+
+    Args:
+        positions: of all images.
+        size: height and width of an image.
+    """
     if positions <= TILE_ROWS:
         return positions
+    height, width = size
+    image = height * width
+    if image > 1 and positions % image == 0:
+        unit, count = (image, positions // image) if image <= TILE_ROWS else (width, height)
+        even = 2 if unit == width and height % 2 == 0 else 1
+        most = next((n for n in range(TILE_ROWS // unit, 0, -1) if count % n == n % even == 0), 0)
+        if 4 * most * unit >= TILE_ROWS:
+            return most * unit
     tiles = range(-(-positions // TILE_ROWS), positions * 2 // TILE_ROWS + 1)
     return next((positions // n for n in tiles if positions % n == 0), 0)
 
@@ -217,9 +233,10 @@ class Convolution:
         ]
         return (reaching[0], reaching[-1] + 1 - reaching[0]) if reaching else (0, 0)
 
-    def _tiled(self, parts: int, most: int, units: int, positions: int) -> int:
+    def _tiled(self, parts: int, most: int, units: int, size: tuple[int, int]) -> int:
         """A number of parts near the one given, at whose ends tiles of positions end too."""
-        tile = tile_rows(positions)
+        positions = self.images * math.prod(size)
+        tile = tile_rows(positions, size)
         tiles = positions // tile if tile else 1
         if tiles == 1 or units % tiles:
             return parts
@@ -257,7 +274,7 @@ class Convolution:
         groups = -(-self.out_panels // blocking.panels)
         parts = self._row_parts(groups, units, rows)
         if mode != IMAGES:
-            parts = self._tiled(parts, units, units, self.images * height * width)
+            parts = self._tiled(parts, units, units, (height, width))
         chunk = max(1, round(DEPTH / (self.taps * self.channel_width)))
         return self._arguments(mode, units, parts, chunk), groups * parts
 
@@ -290,7 +307,7 @@ class Convolution:
         most = self._row_parts(groups, units, rows)
         parts = max(1, most // 4, min(most, -(-ENOUGH_TASKS // groups)))
         if mode != IMAGES:
-            parts = self._tiled(parts, most, units, self.images * height * width)
+            parts = self._tiled(parts, most, units, (height, width))
         chunk = min(self.out_panels, max(1, round(DEPTH / (self.taps * PANEL))))
         arguments = self._arguments(mode, units, parts, chunk)
         arguments["scratch_size"] = chunk * self.taps * PANEL * PANEL * blocking.panels
@@ -315,6 +332,10 @@ class Convolution:
         parts = max(1, min(parts, units, by_work // splits))
         more = min(-(-wanted // parts), by_work // parts, rooms, positions // SPLIT_POSITIONS)
         splits = max(splits, more)
+        if parts == 1 and mode == COLUMNS:
+            # Images in equal shares, if there are nearly as many: chains cut maps there.
+            equal = max(n for n in range(1, splits + 1) if self.images % n == 0)
+            splits = equal if 2 * equal >= splits else splits
         # Positions per visit of C; in whole images unless positions are flat. A step of descent
         # that visits its weights once writes them at once, which is worth a deeper visit.
         flat = positions if positions <= 2 * DEPTH else DEPTH
