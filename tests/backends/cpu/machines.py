@@ -81,21 +81,18 @@ class Heap:
         return array
 
 
-HEAP = Heap()
-
-
-def _install_heap():
+def _install_heap(heap):
     from stepgraph.backends.cpu import memory
     from stepgraph.backends.cpu.native import storage
 
-    storage.zeros = HEAP.zeros
+    storage.zeros = heap.zeros
     plan = memory.Arena.__init__
 
     def planned(arena, steps, kept, share=True):
         plan(arena, steps, kept, share)
         for buffer in memory._liveness(steps, kept)[0]:
             size = buffer.dtype.size
-            buffer.storage = HEAP.zeros(buffer.nbytes // size, buffer.dtype.numpy)
+            buffer.storage = heap.zeros(buffer.nbytes // size, buffer.dtype.numpy)
             buffer.storage.view(np.uint8)[:] = 0 if buffer.dtype.name == "bool" else 255
 
     memory.Arena.__init__ = planned
@@ -156,21 +153,21 @@ int main(int argc, char **argv) {
 class Emulator:
     """The server under emulation: loads objects, calls functions, starts threads."""
 
-    def __init__(self):
+    def __init__(self, heap):
         self.folder = Path(tempfile.mkdtemp(prefix="stepgraph-arm64-"))
         program = self.folder / "server"
         (self.folder / "server.c").write_text(_SERVER)
         command = ["aarch64-linux-gnu-gcc", "-O1", "-o", program, self.folder / "server.c"]
         subprocess.run([*command, "-Wl,--no-as-needed", "-lm", "-lpthread"], check=True)
         command = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", program]
-        command += [HEAP.file.name, str(BASE), str(SIZE)]
+        command += [heap.file.name, str(BASE), str(SIZE)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe)
         assert self._answer() == BASE, "the emulated process could not map the shared memory"
         self.lock = threading.RLock()
         self.loaded = {}
         protect = self.ask("s", 0, b"mprotect")
-        HEAP.fence = lambda address: self.ask("c", protect, address, PAGE, 0)
+        heap.fence = lambda address: self.ask("c", protect, address, PAGE, 0)
         atexit.register(self.close)
 
     def ask(self, command, *words):
@@ -216,11 +213,11 @@ class Emulator:
         self.folder.rmdir()
 
 
-def _install_emulator():
+def _install_emulator(heap):
     neon = native_target.named_target("neon")
     # Before anything else of the engine is imported: others take the function by name.
     native_target.host_target = lambda: neon
-    emulator = Emulator()
+    emulator = Emulator(heap)
 
     from stepgraph.backends.cpu.native import compile as native_compile
     from stepgraph.backends.cpu.native import executor_ir, pool, recall
@@ -246,5 +243,9 @@ def _install_emulator():
 
 MACHINES = {"fenced": (_install_heap,), "arm64": (_install_emulator, _install_heap)}
 
-for install in MACHINES[os.environ["STEPGRAPH_TEST_MACHINE"]]:
-    install()
+
+def pytest_configure():
+    """Where this file is a plugin; collected for its examples, it changes nothing."""
+    heap = Heap()
+    for install in MACHINES[os.environ["STEPGRAPH_TEST_MACHINE"]]:
+        install(heap)

@@ -67,3 +67,14 @@ def test_a_mask_of_something_else_stays():
         graph.compile(list(feeds), [masked], device=d).run(feeds)[0] for d in ("cpu", "reference")
     ]
     assert np.array_equal(*results)
+
+
+def test_a_gradient_that_is_asked_for_is_computed_once():
+    graph = sg.Graph()
+    x = graph.placeholder((2, 4, 4, 3), name="x")
+    incoming = graph.placeholder((2, 2, 2, 3), name="incoming")
+    rectified = graph.relu(x)
+    spread = graph.max_pooling_2d_gradient(incoming, rectified, 2)
+    masked = graph.relu_gradient(spread, x)
+    executable = graph.compile([x, incoming], [spread, masked], device="cpu")
+    assert executable.describe().count("<- max_pooling_2d_gradient") == 1

@@ -22,7 +22,12 @@ from stepgraph.graph.tensor import Tensor
 
 
 def pooled_activations(program: Program) -> Program:
-    """Applies `RULES` until none fits any more."""
+    """Applies `RULES` until none fits any more, unless a pooling's gradient is itself a result.
+
+    It would be computed twice then, and one that is wrong would make two results wrong.
+    """
+    if any(made_by(tensor, "max_pooling_2d_gradient") for tensor in program.results()):
+        return program
     return apply_rules(program, RULES)
 
 
