@@ -210,6 +210,25 @@ def test_reading_weights_first_does_not_slow_training_down():
     assert not np.array_equal(graph.get_value(w), w.initial)
 
 
+def test_a_weight_is_updated_before_the_next_gradient_is_there():
+    graph = sg.Graph()
+    x = graph.placeholder((4, 32), name="x")
+    weights = [graph.variable(np.ones((32, 32), "float32"), name=n) for n in ("first", "second")]
+    loss = graph.mean(graph.tanh(x @ weights[0]) @ weights[1], keep_dims=False)
+    updates = [
+        update
+        for variable, gradient in graph.gradients(of=loss, with_=weights).items()
+        for slot in [graph.variable(0.0, shape=variable.shape, name=f"{variable.name} slot")]
+        for speed in [0.9 * slot - 0.1 * gradient]
+        for update in (graph.assign(slot, speed), graph.assign(variable, variable + speed))
+    ]
+    lines = graph.compile([x], [loss], updates).describe().splitlines()
+    writes = [line.partition(" <- ")[0] for line in lines]
+    updated = next(i for i, w in enumerate(writes) if "second:weights" in w)
+    gradients = [i for i, w in enumerate(lines) if "<- matrix_multiplication" in w]
+    assert updated < gradients[-1]
+
+
 def test_held_bytes_are_variables_and_constants() -> None:
     graph = sg.Graph()
     x = graph.placeholder((8, 32), name="x")

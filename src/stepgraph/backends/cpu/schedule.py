@@ -54,7 +54,8 @@ def schedule(
     Returns:
         The groups in order, and the variable's name for each tensor that is written over one.
     """
-    groups = fusion.groups
+    # What others compute again where they need it is no work, and nothing to wait for.
+    groups = [g for g in fusion.groups if g.is_heavy or g.stored or g.axes is not None]
     reads = {g: _reads(fusion, g) for g in groups}
     before: Before = {g: set() for g in groups}
     for g, tensors in reads.items():
