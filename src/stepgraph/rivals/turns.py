@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 # Seconds of a turn: nothing runs, the program runs untimed, it is timed.
 REST, WARM, TIMED = 0.02, 0.01, 0.03
+# A rest goes on, up to so long, while the process takes more than this share of one processor.
+LONGEST_REST, IDLE = 1.0, 0.1
 # Runs of a program that are timed in a turn at least.
 LEAST = 3
 
@@ -19,9 +21,10 @@ def take_turns(
 ) -> dict[Key, list[float]]:
     """Times of programs that take turns until the time is spent.
 
-    A turn begins with a rest, because another library's threads may watch for work for some
-    milliseconds before they sleep, and with runs that are not timed, because the caches are still
-    the other's.
+    A turn begins with a rest, because another library's threads may watch for work for some time
+    before they sleep (ONNX Runtime's for 50 milliseconds and more), and take a processor from
+    whoever comes next; it lasts until they do. Then come runs that are not timed, because the
+    caches are still the other's.
 
     Args:
         programs: what to run, by name; everything that happens only once has happened.
@@ -40,7 +43,7 @@ def take_turns(
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or min(map(len, times.values())) < least:
         for name, program in programs.items():
-            time.sleep(REST)
+            _rest()
             start = now = time.perf_counter()
             while now < start + WARM:
                 program()
@@ -53,3 +56,14 @@ def take_turns(
                 times[name].append(now - before)
                 count += 1
     return times
+
+
+def _rest() -> None:
+    """Waits until this process's threads are asleep."""
+    end = time.perf_counter() + LONGEST_REST
+    while True:
+        start, spent = time.perf_counter(), time.process_time()
+        time.sleep(REST)
+        now = time.perf_counter()
+        if time.process_time() - spent < IDLE * (now - start) or now > end:
+            return
