@@ -10,7 +10,14 @@ import numpy as np
 
 from stepgraph.backends.cpu.chains import block_cuts, panel_cuts
 from stepgraph.backends.cpu.fusion import Group, count
-from stepgraph.backends.cpu.kernels.nest import IDENTITY, NestSpec, Node, Operand, build_nest
+from stepgraph.backends.cpu.kernels.nest import (
+    IDENTITY,
+    NARROW,
+    NestSpec,
+    Node,
+    Operand,
+    build_nest,
+)
 from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS, Layout, panels_of
 from stepgraph.backends.cpu.native.geometry import TASK_ROWS, TILE_ROWS, tile_rows
 from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep
@@ -263,6 +270,7 @@ def _emit(
         grid.masked,
         grid.chunk,
         bool(outputs) and outputs[0][1].buffer.layout is not ROWS,
+        NARROW if grid.lanes <= NARROW and grid.chunk >= 0 and grid.masked else LANES,
     )
     row_block, mid_block = _blocks(grid, reduce, group.shape or ())
     row_blocks, mid_blocks = -(-grid.rows // row_block), -(-grid.mid // mid_block)

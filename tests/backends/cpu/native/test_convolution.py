@@ -103,6 +103,9 @@ SHAPES = [
     Convolution(2, (96, 90), (3, 16), (3, 3), padding=(1, 1, 1, 1), rows=True),
     Convolution(2, (28, 28), (1, 6), (5, 5), padding=(2, 2, 2, 2), rows=True),
     Convolution(3, (9, 9), (3, 33), (3, 3), padding=(1, 1, 1, 1), rows=True),
+    Convolution(8, (14, 14), (6, 16), (5, 5)),
+    Convolution(13, (5, 20), (8, 7), (3, 3), stride=(2, 1), padding=(1, 0, 2, 1)),
+    Convolution(29, (1, 1), (9, 8), (1, 1)),
     Convolution(2, (9, 9), (5, 16), (3, 3), dilation=(2, 2), padding=(2, 2, 2, 2), rows=True),
 ]
 
@@ -119,12 +122,12 @@ def test_random_geometries(target, kernels_of, data):
     draw = data.draw
     pair = lambda low, high: (draw(st.integers(low, high)), draw(st.integers(low, high)))  # noqa: E731
     rows = draw(st.booleans())
-    channels = st.sampled_from([1, 2, 3, 5] if rows else [1, 3, 16, 17, 40])
+    channels = st.sampled_from([1, 2, 3, 5] if rows else [1, 3, 8, 9, 16, 17, 40])
     padding = tuple(draw(st.integers(0, 3)) for _ in range(4))
     arguments = {
         "images": draw(st.sampled_from([1, 2, 9])),
         "size": draw(st.sampled_from([(1, 1), (2, 3), (7, 5), (5, 12)])),
-        "channels": (draw(channels), draw(st.sampled_from([1, 3, 16, 17, 40]))),
+        "channels": (draw(channels), draw(st.sampled_from([1, 3, 8, 9, 16, 17, 40]))),
         "kernel": pair(1, 3),
         "stride": pair(1, 3),
         "dilation": pair(1, 3),

@@ -27,13 +27,11 @@ def product_module(target):
     product = Product(module, target)
     walk_types = {name: f32 if name in ("alpha", "beta") else i64 for name in WALK_FIELDS}
     operands = {name: pointer(f32) for name in "abc"}
-    with module.kernel("run_product", {**operands, "rows": i64, "panels": i64, **walk_types}) as (
-        f,
-        x,
-    ):
+    sizes = dict.fromkeys(("rows", "panels", "narrow"), i64)
+    with module.kernel("run_product", {**operands, **sizes, **walk_types}) as (f, x):
         walk = Walk(f)
         walk.set(**{name: getattr(x, name) for name in WALK_FIELDS})
-        product.call(f, x.a, x.b, x.c, x.rows, x.panels, walk)
+        product.call(f, x.a, x.b, x.c, x.rows, x.panels, walk, x.narrow != 0)
     return module
 
 
@@ -60,7 +58,8 @@ def test_random_walks(target, kernels_of, data):
     draw = data.draw
     kernels, blocking = kernels_of(product_module), blocking_for(target)
     rows = draw(st.integers(1, 40))
-    panels = draw(st.integers(1, blocking.panels))
+    narrow = draw(st.booleans())
+    panels = 1 if narrow else draw(st.integers(1, blocking.panels))
     counts = {level: draw(st.integers(1, 5)) for level in ("run", "n1", "n2", "n3")}
     steps = {key: draw(st.integers(0, 40)) for key in ("a_k", "a_row", "a1", "a2", "a3")}
     steps |= {key: draw(st.integers(0, 60)) for key in ("b_k", "b1", "b2", "b3", "b_panel")}
@@ -74,7 +73,10 @@ def test_random_walks(target, kernels_of, data):
     if beta == 0:  # what is there must not matter
         c[:] = np.nan
     expected = _oracle(a, b, c, rows, panels, walk)
-    kernels("run_product", a=a, b=b, c=c, rows=rows, panels=panels, **walk)
+    if narrow:  # B's other columns count as zeros
+        for row in range(rows):
+            expected[row * c_row + 8 : row * c_row + 16] = 0.0
+    kernels("run_product", a=a, b=b, c=c, rows=rows, panels=panels, narrow=int(narrow), **walk)
     np.testing.assert_allclose(c, expected, rtol=2e-5, atol=2e-4)
 
 
@@ -85,7 +87,7 @@ def test_every_row_and_panel_count(target, kernels_of):
     b = rng.standard_normal((blocking.panels, depth, 16)).astype(np.float32)
     walk = {f"{kind}{level}": int(kind == "n") for kind in "nab" for level in "123"}
     walk |= {"a_row": depth, "a_k": 1, "b_k": 16, "run": depth, "b_panel": depth * 16}
-    walk |= {"c_row": 16, "alpha": 1, "beta": 0}
+    walk |= {"c_row": 16, "alpha": 1, "beta": 0, "narrow": 0}
     for rows in range(1, 3 * blocking.rows + 1):
         for panels in range(1, blocking.panels + 1):
             c = np.full((panels, rows + 1, 16), np.nan, np.float32)

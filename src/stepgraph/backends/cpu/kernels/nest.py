@@ -33,6 +33,8 @@ from stepgraph.backends.cpu.native.emit import Function, Module, Pointer, Value,
 from stepgraph.backends.cpu.native.value import Variable, i1, i8, i32, vector
 
 OUTER, ROW, MID = 0, 1, 2
+# Lanes that are computed where a panel has no more channels than this.
+NARROW = LANES // 2
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class NestSpec:
         chunk: which dimension counts the chunks of 16 lanes when masked: an outer dimension's
             number, or -1 for mid.
         zeros: lanes past the end are stored as zeros instead of left alone (panels).
+        lanes: how many of the 16 are computed; `NARROW` if the others are all past the end.
     """
 
     inputs: tuple[Operand, ...]
@@ -102,6 +105,7 @@ class NestSpec:
     masked: bool = False
     chunk: int = -1
     zeros: bool = False
+    lanes: int = LANES
 
     @property
     def outer_rank(self) -> int:
@@ -161,6 +165,7 @@ class _Emission:
         self.spec = spec
         self.f = f
         self.args = args
+        self.lanes = spec.lanes
         self.values: list[Value | None] = [None] * (len(spec.inputs) + len(spec.nodes))
         self.levels = self._levels()
         self.base: dict[str, Pointer] = {}
@@ -234,8 +239,8 @@ class _Emission:
         f = self.f
         left = f.cast(self.args.lanes - chunk * LANES, i32)
         self.left = left
-        numbers = Value(f, ir.Constant(vector(i32, LANES), list(range(LANES))))
-        return numbers < f.splat(left, LANES)
+        numbers = Value(f, ir.Constant(vector(i32, self.lanes), list(range(self.lanes))))
+        return numbers < f.splat(left, self.lanes)
 
     def _compute(self, level: int, row: Value | None, mid: Value | None) -> None:
         spec = self.spec
@@ -250,7 +255,7 @@ class _Emission:
     def _node(self, node: Node) -> Value:
         settings = dict(node.attributes)
         if node.op == "number":
-            return constant(self.f, settings["dtype"], settings["value"], LANES)
+            return constant(self.f, settings["dtype"], settings["value"], self.lanes)
         emit = emitter(node.op, node.dtypes)
         assert emit is not None, node
         arguments = [self.values[a] for a in node.arguments]
@@ -267,9 +272,9 @@ class _Emission:
         f = self.f
         place = self._place(label, operand, mid)
         if operand.lane == "one":
-            value = f.splat(place.load(), LANES)
+            value = f.splat(place.load(), self.lanes)
         elif operand.lane == "next":
-            value = place.load(LANES)
+            value = place.load(self.lanes)
         else:
             value = self._load_strided(label, place)
         return value != 0 if operand.dtype == "bool" else value
@@ -277,8 +282,8 @@ class _Emission:
     def _load_strided(self, label: str, place: Pointer) -> Value:
         f = self.f
         stride = getattr(self.args, f"{label}_l")
-        value = Value(f, ir.Constant(vector(place.element, LANES), ir.Undefined))
-        for lane in range(LANES):
+        value = Value(f, ir.Constant(vector(place.element, self.lanes), ir.Undefined))
+        for lane in range(self.lanes):
             number = f.index(lane)
             if self.spec.masked:
                 # A lane past the end reads the last element again.
@@ -298,19 +303,25 @@ class _Emission:
             if operand.lane == "stride":
                 self._store_strided(label, place, value)
             elif self.spec.masked and self.spec.zeros:
-                place.store(f.select(self.mask, value, 0))
+                place.store(self._widened(f.select(self.mask, value, 0), 0))
             elif self.spec.masked:
                 self._store_masked(place, value)
             else:
                 place.store(value)
 
+    def _widened(self, value: Value, past: float) -> Value:
+        """All 16 lanes; those that are not computed are `past`."""
+        if self.lanes == LANES:
+            return value
+        return self.f.shuffle(value, value.like(past), range(LANES))
+
     def _store_masked(self, place: Pointer, value: Value) -> None:
         f, type_ = self.f, value.type
         kind = {"float": "f32", "i8": "i8", "i32": "i32", "i64": "i64"}[str(type_.element)]
         target = f.module.external(
-            f"llvm.masked.store.v{LANES}{kind}.p0",
+            f"llvm.masked.store.v{self.lanes}{kind}.p0",
             ir.VoidType(),
-            [type_, ir.PointerType(), i32, vector(i1, LANES)],
+            [type_, ir.PointerType(), i32, vector(i1, self.lanes)],
         )
         align = ir.Constant(i32, {"f32": 4, "i8": 1, "i32": 4, "i64": 8}[kind])
         f.builder.call(target, [value.ir, place.ir, align, self.mask.ir])
@@ -318,7 +329,7 @@ class _Emission:
     def _store_strided(self, label: str, place: Pointer, value: Value) -> None:
         f = self.f
         stride = getattr(self.args, f"{label}_l")
-        for lane in range(LANES):
+        for lane in range(self.lanes):
             spot = place + f.index(lane) * stride
             if self.spec.masked:
                 with f.if_(self.mask.lane(lane)):
@@ -331,7 +342,7 @@ class _Emission:
     def _totals(self) -> list[Variable]:
         f = self.f
         return [
-            f.variable(f.constant(vector(f32, LANES), IDENTITY[kind]))
+            f.variable(f.constant(vector(f32, self.lanes), IDENTITY[kind]))
             for _, kind in self.spec.reductions
         ]
 
@@ -359,7 +370,7 @@ class _Emission:
     def _finish_grid(self, totals: list[Variable]) -> None:
         for k, total in enumerate(totals):
             base = self._sum_base(k) + self.block * getattr(self.args, f"sum{k}_b")
-            base.store(total.get())
+            base.store(self._widened(total.get(), IDENTITY[self.spec.reductions[k][1]]))
 
     def _finish_lanes(self, totals: list[Variable], row: Value) -> None:
         for k, total in enumerate(totals):

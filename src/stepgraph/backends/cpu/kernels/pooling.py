@@ -117,9 +117,9 @@ class _Emission:
 
     def _apart_window(self, pooled: Value, corner: Value, taps: list[Value]) -> None:
         f, kind, at = self.f, self.spec.kind, self.at
-        count = f.constant(_F32, len(taps))
+        count = len(taps)
         if kind == "avg_gradient":
-            share = (at["g"] + pooled).load(LANES) / count
+            share = self._divided((at["g"] + pooled).load(LANES), count)
             for tap in taps:
                 (at["y"] + (corner + tap)).store(share)
             return
@@ -138,7 +138,12 @@ class _Emission:
             return
         for value in seen[1:]:
             best = f.intrinsic("maximum", best, value) if kind == "max" else best + value
-        (at["y"] + pooled).store(best if kind == "max" else best / count)
+        (at["y"] + pooled).store(best if kind == "max" else self._divided(best, count))
+
+    @staticmethod
+    def _divided(value: Value, count: int) -> Value:
+        """The same bits by a multiplication, where that is exact."""
+        return value * (1 / count) if count.bit_count() == 1 else value / float(count)
 
     # -- pieces --------------------------------------------------------------------------------
 

@@ -88,6 +88,7 @@ class _Forward:
         self.start, self.stop = share(f, x.units, x.task - group * x.parts, x.parts)
         first_panel = group * most
         self.panels = least(f, x.out_panels - first_panel, most)
+        self.narrow = x.narrow != 0
         self.x_panel = x.images * x.height * x.width * x.channel_width
         self.y_panel = x.images * x.out_height * x.out_width * PANEL
         self.tap = x.channel_width * PANEL
@@ -119,7 +120,9 @@ class _Forward:
         f, x = self.f, self.x
         self.walk.set(a_row=x.channel_width, c_row=PANEL, run=x.in_width, n1=1, n2=1)
         a, c = source + self.start * x.channel_width, self.y + self.start * PANEL
-        self.product.call(f, a, weights, c, self.stop - self.start, self.panels, self.walk)
+        self.product.call(
+            f, a, weights, c, self.stop - self.start, self.panels, self.walk, self.narrow
+        )
 
     def _images(self, source: Pointer, weights: Pointer) -> None:
         f, x = self.f, self.x
@@ -171,7 +174,7 @@ class _Forward:
             walk.set(a2=x.dilation_y * x.width * x.channel_width, b2=x.kernel_width * self.tap)
             a = rows.a + (iy * x.width + ix) * x.channel_width
             b = weights + (down.first * x.kernel_width + across.first) * self.tap
-            self.product.call(f, a, b, rows.c, rows.count, self.panels, walk)
+            self.product.call(f, a, b, rows.c, rows.count, self.panels, walk, self.narrow)
 
         def nothing() -> None:
             sizes = (rows.count, rows.c_row, self.panels, self.y_panel)

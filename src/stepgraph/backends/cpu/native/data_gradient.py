@@ -102,6 +102,7 @@ class _DataGradient:
         self.start, self.stop = share(f, x.units, x.task - group * x.parts, x.parts)
         self.first_panel = group * most
         self.panels = least(f, x.in_panels - self.first_panel, most)
+        self.narrow = x.narrow != 0
         self.taps = x.kernel_height * x.kernel_width
         self.x_panel = x.images * x.height * x.width * PANEL
         self.y_panel = x.images * x.out_height * x.out_width * PANEL
@@ -153,7 +154,7 @@ class _DataGradient:
         self.walk.set(a_row=PANEL, c_row=PANEL, n1=1, n2=1)
         rows = self.stop - self.start
         args = (source + offset, self.scratch, self.dx + offset, rows, self.panels)
-        self.product.call(f, *args, self.walk)
+        self.product.call(f, *args, self.walk, self.narrow)
 
     def _images(self, source: Pointer) -> None:
         f, x = self.f, self.x
@@ -206,7 +207,7 @@ class _DataGradient:
             walk.set(b2=x.tap_step_y * x.kernel_width * _BLOCK)
             a = rows.a + (down.place * x.out_width + across.place) * PANEL
             b = self.scratch + (down.tap * x.kernel_width + across.tap) * _BLOCK
-            self.product.call(f, a, b, rows.c, rows.count, self.panels, walk)
+            self.product.call(f, a, b, rows.c, rows.count, self.panels, walk, self.narrow)
 
         def nothing() -> None:
             sizes = (rows.count, rows.c_row, self.panels, self.x_panel)

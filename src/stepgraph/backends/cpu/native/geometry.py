@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from stepgraph.backends.cpu.native.emit import Arguments
-from stepgraph.backends.cpu.native.product import PANEL, Blocking
+from stepgraph.backends.cpu.native.product import NARROW, PANEL, Blocking
 from stepgraph.backends.cpu.native.value import f32, i64, pointer
 from stepgraph.errors import ShapeError, describe
 
@@ -22,7 +22,7 @@ _SIZES = (
     *("images", "height", "width", "out_height", "out_width", "kernel_height", "kernel_width"),
     *("stride_y", "stride_x", "dilation_y", "dilation_x", "pad_y", "pad_x"),
     *("channel_width", "in_width", "in_panels", "out_panels", "chunk", "mode", "units", "parts"),
-    "splits",
+    *("splits", "narrow"),
     *("tap_step_y", "tap_step_x", "out_step_y", "out_step_x"),
     *("used_top", "used_height", "used_left", "used_width", "scratch_size"),
 )
@@ -209,14 +209,16 @@ class Convolution:
             return FLAT
         return IMAGES if across <= widest and self.images >= min(across, 8) else COLUMNS
 
-    def _arguments(self, mode: int, units: int, parts: int, chunk: int) -> dict[str, int]:
+    def _arguments(
+        self, columns: int, mode: int, units: int, parts: int, chunk: int
+    ) -> dict[str, int]:
         steps = [s // math.gcd(s, d) for s, d in zip(self.stride, self.dilation, strict=True)]
         outs = [d // math.gcd(s, d) for s, d in zip(self.stride, self.dilation, strict=True)]
         values = (
             *(self.images, *self.size, *self.out_size, *self.kernel),
             *(*self.stride, *self.dilation, self.padding[0], self.padding[2]),
             *(self.channel_width, self.in_width, self.in_panels, self.out_panels),
-            *(chunk, mode, units, parts, 1),
+            *(chunk, mode, units, parts, 1, int(columns <= NARROW)),
             *(*steps, *outs, *self._used(0), *self._used(1), 0),
         )
         return dict(zip(_SIZES, values, strict=True))
@@ -276,7 +278,7 @@ class Convolution:
         if mode != IMAGES:
             parts = self._tiled(parts, units, units, (height, width))
         chunk = max(1, round(DEPTH / (self.taps * self.channel_width)))
-        return self._arguments(mode, units, parts, chunk), groups * parts
+        return self._arguments(self.channels[1], mode, units, parts, chunk), groups * parts
 
     def data_gradient(self, blocking: Blocking) -> tuple[dict[str, int], int]:
         """Sizes for ``convolution_data_gradient``, and its number of tasks.
@@ -309,7 +311,7 @@ class Convolution:
         if mode != IMAGES:
             parts = self._tiled(parts, most, units, (height, width))
         chunk = min(self.out_panels, max(1, round(DEPTH / (self.taps * PANEL))))
-        arguments = self._arguments(mode, units, parts, chunk)
+        arguments = self._arguments(self.channels[0], mode, units, parts, chunk)
         arguments["scratch_size"] = chunk * self.taps * PANEL * PANEL * blocking.panels
         return arguments, groups * parts
 
@@ -340,7 +342,7 @@ class Convolution:
         # that visits its weights once writes them at once, which is worth a deeper visit.
         flat = positions if positions <= 2 * DEPTH else DEPTH
         chunk = flat if mode == FLAT else max(1, 2 * DEPTH // (height * width))
-        arguments = self._arguments(mode, units, parts, chunk)
+        arguments = self._arguments(self.channels[1], mode, units, parts, chunk)
         return arguments | {"splits": splits}, groups * parts * splits
 
     def weight_visits(self, sizes: dict[str, int]) -> int:

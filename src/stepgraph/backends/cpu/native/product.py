@@ -15,6 +15,10 @@ one B row and one broadcast value fill the registers without spilling, and there
 independent sums to hide the multiply-add's latency (4 cycles; 2 a cycle of 256 bits, or 1 to 2 of
 512). Rows are dealt evenly: 16 rows on a 12-row target run as 8 + 8, not 12 + 4.
 
+A result of at most 8 columns has micro-kernels of its own, of twice the rows: half a panel is
+computed, the other half written as zeros. Where vectors are of 512 bits but units of 256, and where
+they are shorter, that is half the work.
+
 Sums run in the order of the walk, each with one accumulator, so a result depends on the walk alone.
 """
 
@@ -29,6 +33,8 @@ from stepgraph.backends.cpu.native.target import Target
 from stepgraph.backends.cpu.native.value import f32, i64, pointer, vector
 
 PANEL = 16
+# Columns of a narrow result.
+NARROW = 8
 
 # What a product walks over, all in floats; one slot of eight bytes each, in this order.
 WALK_FIELDS = (
@@ -119,11 +125,17 @@ class Product:
                 rows: self._micro_kernel(module, rows, panels)
                 for rows in range(1, self.blocking.rows + 1)
             }
-            self._rows[panels] = self._row_loop(module, panels, micro)
+            self._rows[panels] = self._row_loop(module, f"p{panels}", micro)
+        micro = {
+            rows: self._micro_kernel(module, rows, 1, NARROW)
+            for rows in range(1, PANEL // NARROW * self.blocking.rows + 1)
+        }
+        self._narrow = self._row_loop(module, "narrow", micro)
 
     def call(
-        self, f: Function, a: Value, b: Value, c: Value, rows: Value, panels: Value, walk: Walk
-    ) -> None:
+        self, f: Function, a: Value, b: Value, c: Value, rows: Value, panels: Value, walk: Walk,
+        narrow: Value | None = None,
+    ) -> None:  # fmt: skip
         """Emits a product.
 
         Args:
@@ -134,7 +146,16 @@ class Product:
             rows: i64, at least 1.
             panels: i64, from 1 to the blocking's number.
             walk: filled in.
+            narrow: whether there is one panel of which B fills `NARROW` columns at most; the others
+                of C are then written as zeros.
         """
+        if narrow is not None:
+            f.if_else(
+                narrow,
+                lambda: f.call(self._narrow, a, b, c, walk.memory, rows),
+                lambda: self.call(f, a, b, c, rows, panels, walk),
+            )
+            return
         cases = {
             number: partial(f.call, function, a, b, c, walk.memory, rows)
             for number, function in self._rows.items()
@@ -144,12 +165,12 @@ class Product:
         else:
             f.switch(panels, cases)
 
-    def _row_loop(self, module: Module, panels: int, micro: dict[int, Function]) -> Function:
+    def _row_loop(self, module: Module, name: str, micro: dict[int, Function]) -> Function:
         """Deals any number of rows evenly to micro-kernels."""
         arguments = {**_OPERANDS, "rows": i64}
-        with module.function(f"product_p{panels}", arguments, inline=False) as (f, x):
+        with module.function(f"product_{name}", arguments, inline=False) as (f, x):
             a_row, c_row = _field(f, x.walk, "a_row"), _field(f, x.walk, "c_row")
-            most = self.blocking.rows
+            most = len(micro)
             blocks = (x.rows + (most - 1)) // most
             small = x.rows // blocks
             larger = x.rows - small * blocks
@@ -165,11 +186,12 @@ class Product:
                 c.set(c.get() + rows * c_row)
         return f
 
-    def _micro_kernel(self, module: Module, rows: int, panels: int) -> Function:
-        """C[rows][16 * panels] of one walk, in registers."""
-        count = self._lanes
-        parts = PANEL // count
-        with module.function(f"micro_{rows}x{panels}", _OPERANDS, inline=False) as (f, x):
+    def _micro_kernel(self, module: Module, rows: int, panels: int, width: int = PANEL) -> Function:
+        """C[rows][16 * panels] of one walk, in registers; of each panel, `width` columns."""
+        count = min(self._lanes, width)
+        parts = width // count
+        name = f"micro_{rows}x{panels}" + ("" if width == PANEL else "_narrow")
+        with module.function(name, _OPERANDS, inline=False) as (f, x):
             field = {name: _field(f, x.walk, name) for name in WALK_FIELDS}
             zero = f.constant(vector(f32, count), 0.0)
             sums = [[f.variable(zero) for _ in range(panels * parts)] for _ in range(rows)]
@@ -186,7 +208,11 @@ class Product:
                         total.set(f.fma(value, factor, total.get()))
 
             self._levels(f, x, field, step)
-            self._store(f, x.c, field, sums)
+            self._store(f, x.c, field, sums, count)
+            if width < PANEL:
+                zeros = f.constant(vector(f32, PANEL - width), 0.0)
+                for row in range(rows):
+                    (x.c + (field["c_row"] * row + width)).store(zeros)
         return f
 
     def _levels(self, f: Function, x: Any, field: dict[str, Value], step: Any) -> None:
@@ -209,9 +235,11 @@ class Product:
             a3.set(a3.get() + field["a3"])
             b3.set(b3.get() + field["b3"])
 
-    def _store(self, f: Function, c: Pointer, field: dict[str, Value], sums: Any) -> None:
-        """Writes alpha * sums + beta * C; C is not read where beta is 0."""
-        count, parts = self._lanes, PANEL // self._lanes
+    def _store(
+        self, f: Function, c: Pointer, field: dict[str, Value], sums: Any, count: int
+    ) -> None:
+        """Writes alpha * sums + beta * C, vectors of `count`; C is not read where beta is 0."""
+        parts = PANEL // count
         alpha = f.splat(field["alpha"], count)
         beta = f.splat(field["beta"], count)
 

@@ -56,14 +56,17 @@ def exp(f: Function, x: Value) -> Value:
     """
     if element(x.type) != f32:
         return f.libm("exp", x)
-    x = f.maximum(-105.0, f.minimum(89.0, x))
+    value, whole = _reduced_exp(f, f.maximum(-105.0, f.minimum(89.0, x)))
+    half = whole >> 1
+    return value * _power_of_two(f, half) * _power_of_two(f, whole - half)
+
+
+def _reduced_exp(f: Function, x: Value) -> tuple[Value, Value]:
+    """e^r and n."""
     n = f.intrinsic("rint", x * (1 / math.log(2)))
     r = f.fma(-n, x.like(_LN2_LOW), f.fma(-n, x.like(_LN2_HIGH), x))
     tail = _polynomial(f, r, _EXP)
-    value = f.fma(r * r, tail, r) + 1.0
-    whole = f.cast(n, i32)
-    half = whole >> 1
-    return value * _power_of_two(f, half) * _power_of_two(f, whole - half)
+    return f.fma(r * r, tail, r) + 1.0, f.cast(n, i32)
 
 
 def _power_of_two(f: Function, n: Value) -> Value:
@@ -100,7 +103,9 @@ def tanh(f: Function, x: Value) -> Value:
     size = f.intrinsic("fabs", x)
     square = x * x
     near = f.fma(x * square, _polynomial(f, square, _TANH), x)
-    far = 1.0 - 2.0 / (exp(f, size + size) + 1.0)
+    # From 10 on the result is 1, and the power of two needs no second factor.
+    value, whole = _reduced_exp(f, f.minimum(20.0, size + size))
+    far = 1.0 - 2.0 / (value * _power_of_two(f, whole) + 1.0)
     return f.select(size < 0.625, near, f.intrinsic("copysign", far, x))
 
 

@@ -47,6 +47,7 @@ class _WeightGradient:
         self.start, self.stop = share(f, x.units, share_number - group * x.parts, x.parts)
         first_panel = group * most
         self.panels = least(f, x.out_panels - first_panel, most)
+        self.narrow = x.narrow != 0
         self.image = x.height * x.width * x.channel_width
         self.out_image = x.out_height * x.out_width * PANEL
         self.x_panel = x.images * self.image
@@ -76,7 +77,7 @@ class _WeightGradient:
             with f.loop(self.start, self.stop) as unit:
                 a = x.x + (unit * self.x_panel + first * x.channel_width)
                 b, c = self.dy + first * PANEL, self.dw + unit * self.w_panel
-                self.product.call(f, a, b, c, x.channel_width, self.panels, self.walk)
+                self.product.call(f, a, b, c, x.channel_width, self.panels, self.walk, self.narrow)
 
     def _mapped(self) -> None:
         f, x = self.f, self.x
@@ -156,7 +157,7 @@ class _WeightGradient:
             walk.set(n2=self.count, a2=image[0], b2=image[1])
 
         f.switch(x.mode, {IMAGES: images, COLUMNS: columns})
-        self.product.call(f, a, b, c, rows, self.panels, walk)
+        self.product.call(f, a, b, c, rows, self.panels, walk, self.narrow)
 
 
 def emit_weight_gradient(module: Module, product: Product, scale: Function) -> None:

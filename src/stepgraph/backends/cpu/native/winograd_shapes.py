@@ -43,8 +43,8 @@ CHUNK = 4
 # fewest tiles worth a part of their own (whose result is written, read again and added: 72 bytes
 # per weight against 16 multiply-adds per tile).
 GRADIENT_TILES = 48
-GRADIENT_CUTS = ((4, 128), (2, 128), (2, 32))
-GRADIENT_TASKS, ENOUGH_TASKS = 64, 16
+GRADIENT_CUTS = ((4, 128), (2, 128), (2, 64), (2, 32))
+GRADIENT_TASKS, ENOUGH_TASKS = 64, 8
 
 
 @dataclass(frozen=True)
