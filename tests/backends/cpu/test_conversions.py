@@ -46,3 +46,28 @@ def test_batches_of_products():
     a = rng.standard_normal((2, 1, 3, 4)).astype("float32")
     b = rng.standard_normal((5, 4, 2)).astype("float32")
     agree(lambda g, a, b: g.matrix_multiplication(a, b), [a, b])
+
+
+@pytest.mark.parametrize("channels", [1, 10, 16, 17, 32, 48])
+@pytest.mark.parametrize("lead", [(1,), (3,), (1, 1, 1), (2, 3, 2)])
+def test_rows_and_panels_in_the_same_places(channels, lead):
+    rng = np.random.default_rng(channels)
+    x = rng.standard_normal((*lead, channels)).astype("float32")
+    w = rng.standard_normal((channels, channels)).astype("float32")
+    b = rng.standard_normal(channels).astype("float32")
+    size = x.size
+
+    def make(g, x, b):
+        # Panels are read as rows by the reshape, and those as panels by the product behind it.
+        weights = g.constant(w)
+        y = g.relu(g.matrix_multiplication(x * 2.0, weights) + b)
+        wide = g.reshape(y, (1, size))
+        again = g.reshape(wide * y.graph.constant(np.float32(0.5)), (size // channels, channels))
+        return [g.softmax(g.matrix_multiplication(again, weights) - b), wide, x + b]
+
+    agree(make, [x, b])
+    executable, _ = compiled(make, [x, b])
+    names = [s.name for s in executable._chosen(None).steps]
+    if lead == (1,) and channels % 16 == 0:
+        assert not [n for n in names if n in ("rows to panels", "panels to rows")]
+        assert any(n.startswith("matrix_multiplication > ") for n in names)

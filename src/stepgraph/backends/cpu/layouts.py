@@ -144,3 +144,17 @@ STEM = Layout("stem", _stem_count, _stem_pack, _stem_unpack)
 COLUMNS = Layout("columns", _panels_count, _panels_pack, _panels_unpack)
 
 LAYOUTS = {layout.name: layout for layout in (ROWS, PANELS, WEIGHTS, STEM, COLUMNS)}
+
+
+def same_places(shape: tuple[int, ...], first: Layout, second: Layout) -> bool:
+    """Whether two layouts put every number of a tensor in the same place.
+
+    Example:
+        >>> same_places((1, 1, 32), ROWS, PANELS), same_places((4, 16), PANELS, ROWS)
+        (True, True)
+        >>> same_places((4, 32), ROWS, PANELS), same_places((1, 10), ROWS, PANELS)
+        (False, False)
+    """
+    if {first, second} != {ROWS, PANELS} or not shape or shape[-1] % LANES:
+        return first is second
+    return shape[-1] == LANES or math.prod(shape[:-1]) == 1

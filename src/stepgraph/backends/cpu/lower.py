@@ -11,7 +11,7 @@ from stepgraph.backends.cpu.conversions import convert_weights
 from stepgraph.backends.cpu.fusion import Fusion, Group, read_by
 from stepgraph.backends.cpu.kinds import kind_of
 from stepgraph.backends.cpu.layout_choice import Layouts
-from stepgraph.backends.cpu.layouts import PANELS, ROWS, Layout
+from stepgraph.backends.cpu.layouts import PANELS, ROWS, Layout, same_places
 from stepgraph.backends.cpu.moments import lower_moments, pairs_of_moments
 from stepgraph.backends.cpu.native import storage
 from stepgraph.backends.cpu.nests import copy_step, lower_group
@@ -228,6 +228,10 @@ class Lowering:
     # -- conversions, fallbacks, ends ----------------------------------------------------------
 
     def _convert(self, source: Buffer, layout: Layout, name: str) -> Buffer:
+        plain = source.root.kind in ("arena", "feed")
+        if plain and same_places(source.shape, source.layout, layout):
+            named = f"{name}@{layout}"
+            return Buffer(source.shape, source.dtype, layout, named, "view", base=source)
         target = Buffer(source.shape, source.dtype, layout, f"{name}@{layout}")
         if source.kind == "constant":
             values = source.layout.unpack(source.flat()[: source.count], source.shape)

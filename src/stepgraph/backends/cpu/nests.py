@@ -308,7 +308,9 @@ def _tiles(operands: Sequence[Moved], grid: Grid, block: int) -> Tiling | None:
     """How tasks tile the operands in panels; None if positions are walked in two loops."""
     if len(grid.outer) != 1 or grid.chunk != 0 or grid.rows != 1:
         return None
-    plain = Walk([LANES], grid.mid * LANES, 1)
+    # Nothing moves along a single position.
+    lead = [LANES if grid.mid > 1 else 0] * len(grid.order)
+    plain = Walk(lead, grid.mid * LANES, 1)
     whole = [m.buffer for m in operands if m.buffer.layout is PANELS and m.walk == plain]
     if not whole:
         return None
