@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.backends.cpu.agreement import CHANNELS, agree
 
+import stepgraph as sg
+
 NUMBERS = ("reduction_sum", "reduction_maximum", "reduction_minimum", "reduction_product")
 
 
@@ -73,3 +75,15 @@ def test_layer_normalization_in_panels(channels):
 def test_many_tasks():
     x = np.random.default_rng(0).integers(-9, 9, (3, 200, 700)).astype("int32")
     agree(lambda g, x: [g.reduction_sum(x, axis) for axis in (0, 1, 2)], [x])
+
+
+def test_sums_over_positions_are_as_close_to_float64_as_pytorch():
+    """A bias's gradient: one accumulator over all positions would be three times as far."""
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(5).standard_normal((16, 64, 128)).astype(np.float32)
+    graph = sg.Graph()
+    place = graph.placeholder(x.shape)
+    step = graph.compile([place], [graph.reduction_sum(place, (0, 1), keep_dims=False)])
+    exact = x.astype(np.float64).sum((0, 1))
+    theirs = np.linalg.norm(torch.tensor(x).sum((0, 1)).numpy() - exact)
+    assert np.linalg.norm(step.run({place: x})[0] - exact) <= 1.5 * theirs

@@ -127,3 +127,25 @@ def test_inner_loops_do_not_touch_the_stack(name):
         elif line.endswith(":") or "BB" in line.split("#")[0].split(";")[0]:
             block = []
     assert found
+
+
+@pytest.mark.parametrize(
+    "levels", [(4096, 1, 1, 1), (16, 1, 1, 256), (37, 2, 11, 5), (200, 20, 1, 1)]
+)
+def test_long_sums_stay_accurate(target, kernels_of, levels):
+    """One accumulator over all steps would be three times as far from float64."""
+    depth = int(np.prod(levels))
+    rng = np.random.default_rng(depth)
+    rows = 12
+    a = rng.standard_normal((rows, depth)).astype(np.float32)
+    b = rng.standard_normal((depth, 16)).astype(np.float32)
+    walk = {"a_row": depth, "a_k": 1, "b_k": 16, "b_panel": 0, "c_row": 16, "c_panel": 0}
+    walk |= {"run": levels[0], "alpha": 1, "beta": 0}
+    step = 1
+    for level, (inner, count) in enumerate(itertools.pairwise(levels), 1):
+        step *= inner
+        walk |= {f"n{level}": count, f"a{level}": step, f"b{level}": 16 * step}
+    c = np.full((rows, 16), np.nan, np.float32)
+    kernels_of(product_module)("run_product", a=a, b=b, c=c, rows=rows, panels=1, **walk)
+    expected = a.astype(np.float64) @ b.astype(np.float64)
+    assert np.linalg.norm(c - expected) <= 5e-7 * np.linalg.norm(expected)

@@ -11,9 +11,9 @@ the loop, so a channel's scale and shift stay in registers while the loop walks 
           16 lanes: load, compute, store, accumulate
 
 Reductions: ``"grid"`` adds over rows and mid, lane by lane (sums over the batch and the map, per
-channel), one partial result per block; ``"lanes"`` adds over mid and lanes (sums along the last
-axis), one result per row. Blocks have fixed sizes, so results do not depend on the number of
-threads.
+channel), one partial result per block, `SUMMED` positions at a time, because sums of short sums
+are more accurate than a long one; ``"lanes"`` adds over mid and lanes (sums along the last axis),
+one result per row. Blocks have fixed sizes, so results do not depend on the number of threads.
 
 Arithmetic: bandwidth-bound; every full operand is read once and every result written once.
 """
@@ -35,6 +35,8 @@ from stepgraph.backends.cpu.native.value import Variable, i1, i8, i32, vector
 OUTER, ROW, MID = 0, 1, 2
 # Lanes that are computed where a panel has no more channels than this.
 NARROW = LANES // 2
+# Positions along mid whose sum is added up before it joins the block's.
+SUMMED = 32
 
 
 @dataclass(frozen=True)
@@ -206,16 +208,27 @@ class _Emission:
             self._compute(ROW, row, None)
             if not grid:
                 totals = self._totals() if spec.reduce else []
-            with f.loop(first_mid, last_mid) as mid:
-                if spec.masked and spec.chunk < 0:
-                    self.mask = self._mask(mid)
-                self._compute(MID, row, mid)
-                self._store(row, mid)
-                self._accumulate(totals)
+            if grid:
+                with f.loop(first_mid, last_mid, SUMMED) as start:
+                    some = self._totals()
+                    self._positions(start, self._smaller(start + SUMMED, last_mid), row, some)
+                    for total, part, (_, kind) in zip(totals, some, spec.reductions, strict=True):
+                        total.set(self._combine(kind, total.get(), part.get()))
+            else:
+                self._positions(first_mid, last_mid, row, totals)
             if spec.reduce == "lanes":
                 self._finish_lanes(totals, row)
         if grid:
             self._finish_grid(totals)
+
+    def _positions(self, first: Value, last: Value, row: Value, totals: list[Variable]) -> None:
+        """Everything at some positions of a row."""
+        with self.f.loop(first, last) as mid:
+            if self.spec.masked and self.spec.chunk < 0:
+                self.mask = self._mask(mid)
+            self._compute(MID, row, mid)
+            self._store(row, mid)
+            self._accumulate(totals)
 
     def _smaller(self, a: Value, b: Value) -> Value:
         return self.f.select(a < b, a, b)
