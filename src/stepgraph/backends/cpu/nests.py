@@ -66,7 +66,7 @@ def lower_group(ctx: Lowering, group: Group) -> None:
         _lower_flat(ctx, group, operations, inputs, layout)
         return
     if layout in (WEIGHTS, STEM) and _by_output_channel(ctx, group, inputs, sums, layout):
-        _lower_weights(ctx, group, operations, inputs, layout)
+        _lower_weights(ctx, group, operations, inputs, sums, layout)
         return
     if layout not in (PANELS, ROWS) or not full:
         layout = ROWS
@@ -106,6 +106,8 @@ def _keeps_zero(ctx: Lowering, group: Group, full: tuple[int, ...], layout: Layo
         values[tensor] = np.asarray(known if known is not None else number, tensor.dtype.numpy)
     with np.errstate(all="ignore"):
         for op in operations:
+            if op.type in REDUCTIONS:
+                continue
             if op.type in MOVES:
                 values[op.output] = values[op.inputs[0]]
                 continue
@@ -113,7 +115,8 @@ def _keeps_zero(ctx: Lowering, group: Group, full: tuple[int, ...], layout: Layo
             assert reference is not None
             arrays = [values[t] for t in op.inputs]
             values[op.output] = reference(*arrays, **op.attributes)
-    return all(not np.any(values[t]) for t in group.stored)
+    made = [t.operation.inputs[0] if t.operation.type in REDUCTIONS else t for t in group.stored]
+    return all(not np.any(values[t]) for t in made)
 
 
 def _lower_flat(
@@ -150,7 +153,10 @@ def _by_output_channel(
     sums: Sequence[Operation],
     layout: Layout,
 ) -> bool:
-    """Whether weights meet nothing but numbers and vectors of a number per output channel."""
+    """Whether weights meet nothing but numbers and vectors of a number per output channel.
+
+    They may be summed for each output channel too: zeros that fill up panels add nothing.
+    """
     full = group.shape or ()
 
     def fits(tensor: Tensor) -> bool:
@@ -158,7 +164,9 @@ def _by_output_channel(
         vector = bool(shape) and shape[-1] == count(tensor) == full[-1]
         return shape == full or count(tensor) == 1 or vector
 
-    plain = len(full) in (2, 4) and not sums and all(fits(t) for t in inputs)
+    summed = [op.type == "reduction_sum" for op in sums]
+    whole = not sums or (all(summed) and group.axes == tuple(range(len(full) - 1)))
+    plain = len(full) in (2, 4) and whole and all(fits(t) for t in inputs)
     return plain and _keeps_zero(ctx, group, full, layout)
 
 
@@ -167,6 +175,7 @@ def _lower_weights(
     group: Group,
     operations: Sequence[Operation],
     inputs: Sequence[Tensor],
+    sums: Sequence[Operation],
     layout: Layout,
 ) -> None:
     """Whatever the order of taps and input channels, outputs lie in panels of 16."""
@@ -185,10 +194,12 @@ def _lower_weights(
     stored = [
         (tensor, Moved(ctx.output(tensor, layout), walk(rows, rows, PANELS)))
         for tensor in group.stored
+        if tensor.operation.type not in REDUCTIONS
     ]
-    sizes, _ = collapse([rows[0]], [m.walk for _, m in (*moved, *stored)], set())
-    grid = place(sizes, outputs, set(), False, True)
-    _emit(ctx, group, operations, moved, stored, [], grid)
+    walks = [m.walk for _, m in (*moved, *stored)]
+    sizes, reduced = collapse([rows[0]], walks, {0} if sums else set())
+    grid = place(sizes, outputs, reduced, False, True)
+    _emit(ctx, group, operations, moved, stored, sums, grid)
 
 
 # -- general --------------------------------------------------------------------------------------

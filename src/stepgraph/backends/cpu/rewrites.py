@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from stepgraph.backends.cpu.layouts import LANES
 from stepgraph.backends.cpu.lowering.attention import NAMES as ATTENTION
 from stepgraph.backends.cpu.lowering.attention import attention_of
 from stepgraph.backends.cpu.nests import supported_axes
@@ -184,6 +185,11 @@ def _run_by_run(graph: Graph, op: Operation, inputs: Inputs) -> Tensor | None:
     if x.dtype == float32 and op.type not in ("reduction_and", "reduction_or"):
         if supported_axes(shape, axes) or len(axes) == 1:
             return None
+        if len(axes) == rank and rank in (2, 4) and shape[-1] >= LANES:
+            # Output channels last: gradients of weights are summed as they lie.
+            part = _again(graph, op, inputs, axes=axes[:-1], keep_dims=False)
+            whole: Tensor = graph._one(op.definition, (part,), {"axes": (0,), "keep_dims": False})
+            return graph.expand_dims(whole, axes) if keep else whole
         first = axes[-1] if axes[-1] == rank - 1 else _last_run(axes)[0]
     else:
         first = _last_run(axes)[0]

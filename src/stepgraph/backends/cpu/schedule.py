@@ -64,8 +64,23 @@ def schedule(
             if maker is not None and maker is not g:
                 before[g].add(maker)
     written = _plan_updates(program, fusion, reads, before) if in_place else {}
+    return _topological(groups, before, _early(groups, before)), written
+
+
+def _early(groups: Sequence[Group], before: Before) -> set[Group]:
+    """What updates variables, and nests that nothing else waits for: norms of gradients."""
+    after: dict[Group, list[Group]] = {g: [] for g in groups}
+    for g in groups:
+        for b in before[g]:
+            after[b].append(g)
     early = {g for g in groups if g.updates}
-    return _topological(groups, before, early), written
+    stack = list(early)
+    while stack:
+        for g in before[stack.pop()]:
+            if g not in early and not g.is_heavy and all(a in early for a in after[g]):
+                early.add(g)
+                stack.append(g)
+    return early
 
 
 def _reads(fusion: Fusion, group: Group) -> list[Tensor]:
