@@ -95,6 +95,53 @@ def test_stress_with_more_threads_than_processors(kernels):
     pool.close()
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_of_odd_number_take_tasks_from_the_end(threads):
+    """However the tasks are shared, even threads' come before odd ones', each exactly once."""
+    module = Module("who")
+    fields = {"turns": i64, "who": pointer(i64)}
+    with module.kernel("who", fields) as (f, args):
+        place = args.who + args.task
+        with f.loop(0, args.turns):  # long enough for others to come; stores what it found
+            place.store(place.load() + 1 + args.thread)
+    address = native_compile.build(str(module), module.kernels)["who"]
+    sizes, turns = [64, 1, 2, 23], 2000
+    counts = [np.zeros(size, np.int64) for size in sizes]
+    program = Program()
+    for count in counts:
+        packed = module.kernels["who"].pack(turns=turns, who=count.ctypes.data)
+        program.launch(address, packed, count.size, "who")
+    pool = Pool(threads)
+    helped, limit = False, time.monotonic() + 20
+    while not helped and time.monotonic() < limit:
+        for _ in range(10):
+            for count in counts:
+                count[:] = 0
+            pool.run(program)
+            for count in counts:
+                who, rest = np.divmod(count, turns)
+                assert not rest.any()
+                assert ((who >= 1) & (who <= threads)).all()
+                if count.size > 1:
+                    odd = (who - 1) % 2
+                    assert (np.diff(odd) >= 0).all(), who
+                    helped |= bool(odd.any())
+    pool.close()
+    assert helped, "no thread but the caller's took part"
+
+
+def test_more_records_than_a_ticket_numbers_run_in_parts(kernels, monkeypatch):
+    monkeypatch.setattr(executor_ir, "MAXIMUM_RECORDS", 3)
+    sizes = [4, 1, 0, 7, 2, 5, 3]
+    program, buffers = _chain(kernels, sizes, np.zeros(2, np.int64))
+    pool = Pool(2)
+    pool.run(program)
+    pool.close()
+    assert [segment[1] for segment in program.segments] == [3, 3, 1]
+    for got, wanted in zip(buffers, _expected(sizes), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
 def test_python_calls_run_between_launches(kernels):
     layout, address = kernels
     x, y = np.ones(1, np.int64), np.zeros(4, np.int64)
@@ -169,8 +216,8 @@ def test_idle_workers_sleep(kernels):
 
 
 def test_too_many_tasks_are_refused(kernels):
-    with pytest.raises(ValueError, match="16777215 tasks"):
-        Program().launch(kernels[1], b"", executor_ir.MAXIMUM + 1)
+    with pytest.raises(ValueError, match="4194304 tasks"):
+        Program().launch(kernels[1], b"", executor_ir.MAXIMUM_TASKS + 1)
 
 
 def test_number_of_threads_from_the_environment(monkeypatch):

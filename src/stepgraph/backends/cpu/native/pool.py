@@ -113,8 +113,9 @@ class Program:
         """
         if self._sealed:
             raise ValueError("program: already sealed by its first run")
-        if not 0 <= tasks <= executor_ir.MAXIMUM:
-            raise ValueError(f"program: {tasks} tasks; at most {executor_ir.MAXIMUM} are possible")
+        if not 0 <= tasks <= executor_ir.MAXIMUM_TASKS:
+            most = executor_ir.MAXIMUM_TASKS
+            raise ValueError(f"program: {tasks} tasks; at most {most} are possible")
         self._steps.append(Launch(kernel, arguments, tasks, name))
         self._count += 1
         return self._count - 1
@@ -153,9 +154,9 @@ class Program:
             if not isinstance(step, Launch):
                 self.segments.append(step)
                 continue
-            if self.segments and isinstance(self.segments[-1], tuple):
-                address, count = self.segments[-1]
-                self.segments[-1] = (address, count + 1)
+            last = self.segments[-1] if self.segments else None
+            if isinstance(last, tuple) and last[1] < executor_ir.MAXIMUM_RECORDS:
+                self.segments[-1] = (last[0], last[1] + 1)
             else:
                 self.segments.append((self._records.ctypes.data + 32 * record, 1))
             record += 1
@@ -235,7 +236,7 @@ class Pool:
             process.pthread_mutex_init(ctypes.c_void_p(address + executor_ir.MUTEX), None)
             process.pthread_cond_init(ctypes.c_void_p(address + executor_ir.CONDITION), None)
         # No record, no tasks: what a run leaves behind.
-        state[executor_ir.TICKET // 8] = 0xFFFFFF << 24
+        state[executor_ir.TICKET // 8] = executor_ir.OVER
         state[executor_ir.TURNS // 8] = self._watch_turns
         state[executor_ir.YIELDS // 8] = self._yields
         state[executor_ir.SHIFT // 8] = (2 * self.threads - 1).bit_length()
