@@ -33,6 +33,34 @@ def test_over_any_axes(op, x, data):
         agree(lambda g, x: getattr(g, op)(x, axes, keep), [x], native=x.dtype != "float64")
 
 
+@pytest.mark.parametrize("channels", [(1, 5), (3, 8), (3, 17), (17, 16), (20, 40)], ids=str)
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_norms_of_weights_gradients(channels, kernel):
+    """Summed as the gradients lie: panels are filled up with zeros, which count for nothing."""
+    graph = sg.Graph()
+    x = graph.placeholder((2, 6, 5, channels[0]), name="x")
+    weights = graph.variable(np.zeros((kernel, kernel, *channels), np.float32), name="weights")
+    matrix = graph.variable(np.zeros((channels[1], channels[1]), np.float32), name="matrix")
+    y = graph.convolution_2d(x, weights, padding="TF_SAME")
+    y = graph.matrix_multiplication(graph.reshape(y + 1.0, (60, channels[1])), matrix + 0.5)
+    found = graph.gradients(of=graph.reduction_sum(y * y, keep_dims=False), with_=[weights, matrix])
+    gradients = [found[weights], found[matrix]]
+    targets = [graph.reduction_sum(g * g, keep_dims=False) for g in gradients]
+    targets += [graph.reduction_sum(g * g + 2.0, tuple(range(g.rank - 1))) for g in gradients]
+    updates = [
+        graph.assign(v, v - 0.1 * g / (1.0 + graph.square_root(t)))
+        for v, g, t in zip((weights, matrix), gradients, targets, strict=False)
+    ]
+    feeds = {x: np.random.default_rng(0).standard_normal(x.shape).astype("float32")}
+    results = []
+    for device in ("cpu", "reference"):
+        run = graph.compile([x], targets, operations=updates, device=device).run
+        found = run(feeds)
+        results.append([*found, *(graph.get_value(v, device) for v in (weights, matrix))])
+    for mine, exact in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, exact, rtol=2e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("op", ["reduction_and", "reduction_or"])
 @settings(max_examples=10)
 @given(tensors(("bool",)), st.data())
