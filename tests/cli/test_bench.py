@@ -38,6 +38,11 @@ def test_table_names_fused_operations() -> None:
     assert "convolution_2d" in text
     assert "images" in text
     assert "\x1b" not in text
+    *rows, total = [line.split() for line in text.splitlines() if "%" in line]
+    assert total[:3] == ["all", "of", "them"]
+    shares = [word for row in rows for word in row if word.endswith("%") and "." in word]
+    assert sum(float(word[:-1]) for word in shares) == pytest.approx(100, abs=1)
+    assert "100.0%" in total
 
 
 @pytest.mark.parametrize("device", ["cpu", "reference"])

@@ -244,6 +244,10 @@ def _peak_speed(device: str, threads: int | None) -> float:
 
 
 def _print_costs(costs: Sequence[dict[str, Any]]) -> None:
+    total = {k: sum(c[k] for c in costs) for k in ("launches", "seconds", "flops", "share_of_time")}
+    for k in ("gflops_per_second", "share_of_peak"):
+        total[k] = sum(c[k] * c["share_of_time"] for c in costs)
+    total["operation"] = "all of them"
     columns = ("operation", "launches", "ms", "of time", "GFLOP/s", "of peak")
     rows = [
         (
@@ -254,6 +258,6 @@ def _print_costs(costs: Sequence[dict[str, Any]]) -> None:
             f"{cost['gflops_per_second']:.0f}" if cost["flops"] else "",
             f"{cost['share_of_peak']:.0%}" if cost["flops"] and cost["share_of_peak"] else "",
         )
-        for cost in costs
+        for cost in (*costs, total)
     ]
     output.table(columns, rows, right=(1, 2, 3, 4, 5))
