@@ -170,6 +170,15 @@ def test_trim_removes_the_least_recently_used(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["n2.kernel", "n3.kernel"]
 
 
+def test_the_size_is_looked_at_first_and_then_now_and_again(folder, monkeypatch):
+    looked = []
+    monkeypatch.setattr(cache, "trim", looked.append)
+    monkeypatch.setattr(cache, "TRIM_EVERY", 1000)
+    for number in range(21):
+        assert cache.store(f"n{number}", bytes([1]) * 100)
+    assert looked == [folder] * 3
+
+
 def test_two_processes_share_one_cache(folder):
     code = (
         "from stepgraph.backends.cpu.native import compile as c\n"

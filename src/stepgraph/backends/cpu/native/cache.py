@@ -18,8 +18,12 @@ import tempfile
 from pathlib import Path
 
 MAXIMUM_BYTES = 256 << 20
+# Bytes that a process stores before it looks again how large the directory has become: many small
+# objects take longer to count than to compile.
+TRIM_EVERY = MAXIMUM_BYTES >> 4
 _SUFFIX = ".kernel"
 _DIGEST = hashlib.sha256().digest_size
+_untrimmed: dict[Path, int] = {}
 
 
 def directory() -> Path | None:
@@ -96,7 +100,10 @@ def store(name: str, image: bytes) -> bool:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         return False
-    trim(folder)
+    _untrimmed[folder] = _untrimmed.get(folder, TRIM_EVERY) + len(image)
+    if _untrimmed[folder] >= TRIM_EVERY:
+        trim(folder)
+        _untrimmed[folder] = 0
     return True
 
 
