@@ -146,6 +146,6 @@ def test_long_sums_stay_accurate(target, kernels_of, levels):
         step *= inner
         walk |= {f"n{level}": count, f"a{level}": step, f"b{level}": 16 * step}
     c = np.full((rows, 16), np.nan, np.float32)
-    kernels_of(product_module)("run_product", a=a, b=b, c=c, rows=rows, panels=1, **walk)
+    kernels_of(product_module)("run_product", a=a, b=b, c=c, rows=rows, panels=1, narrow=0, **walk)
     expected = a.astype(np.float64) @ b.astype(np.float64)
     assert np.linalg.norm(c - expected) <= 5e-7 * np.linalg.norm(expected)
