@@ -65,8 +65,9 @@ def test_training_follows_the_truth_as_closely_as_on_the_cpu(name, mps):
     cpu, cpu_changes = trained(name, "cpu")
     got, got_changes = trained(name, "mps")
     # A loss is one number, near the truth by chance too, and MobileNetV2's errors grow tenfold in
-    # a few steps: losses tell of mistakes, the first step's gradients of accuracy.
-    room = 20 * np.maximum.accumulate(np.abs(cpu - wanted)) + 1e-5 * np.abs(wanted)
+    # a few steps: its losses tell of mistakes, its first step's gradients of accuracy.
+    factor = 20 if name == "mobilenet_v2" else 5
+    room = factor * np.maximum.accumulate(np.abs(cpu - wanted)) + 1e-5 * np.abs(wanted)
     assert (np.abs(got - wanted) <= room).all(), (got, cpu, wanted)
     assert np.ptp(wanted) > 1e-6, "nothing was learnt"
     room = 5 * distance(cpu_changes, changes) + 1e-4

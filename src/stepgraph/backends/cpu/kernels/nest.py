@@ -206,8 +206,6 @@ class _Emission:
                     else self.base[label]
                 )
             self._compute(ROW, row, None)
-            if not grid:
-                totals = self._totals() if spec.reduce else []
             if grid:
                 with f.loop(first_mid, last_mid, SUMMED) as start:
                     some = self._totals()
@@ -215,6 +213,7 @@ class _Emission:
                     for total, part, (_, kind) in zip(totals, some, spec.reductions, strict=True):
                         total.set(self._combine(kind, total.get(), part.get()))
             else:
+                totals = self._totals() if spec.reduce else []
                 self._positions(first_mid, last_mid, row, totals)
             if spec.reduce == "lanes":
                 self._finish_lanes(totals, row)

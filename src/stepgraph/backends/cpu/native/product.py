@@ -38,7 +38,7 @@ from stepgraph.backends.cpu.native.value import f32, i64, lanes, pointer, vector
 
 PANEL = 16
 # Columns of a narrow result.
-NARROW = 8
+NARROW = PANEL // 2
 
 # What a product walks over, all in floats; one slot of eight bytes each, in this order.
 WALK_FIELDS = (
