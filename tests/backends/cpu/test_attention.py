@@ -95,6 +95,15 @@ def test_large_scores_neither_overflow_nor_vanish():
         assert np.linalg.norm(a - b) <= 1e-3 * np.linalg.norm(b)
 
 
+@pytest.mark.parametrize("at", [0, 5, 19])
+def test_a_nan_among_the_keys_reaches_every_query_of_its_head_alone(at):
+    shapes, arrays = draw(np.random.default_rng(5), 1, 20, 20, 2, 16, 16)
+    arrays[1][0, at, 3] = np.nan
+    y = run(compiled(*shapes[:3], 2), arrays)[0]
+    assert np.isnan(y[..., :16]).all()
+    assert np.isfinite(y[..., 16:]).all()
+
+
 def test_is_as_close_to_float64_as_pytorch():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(3)

@@ -25,7 +25,7 @@ FUNCTIONS = {
 
 def _module(type_, width):
     module = Module(f"math{width}")
-    for name in FUNCTIONS:
+    for name in FUNCTIONS if type_ is f64 else (*FUNCTIONS, "exp_of_negative"):
         fields = {"x": pointer(type_), "y": pointer(type_), "n": i64}
         with module.kernel(f"all_{name}", fields) as (f, args):
             with f.loop(0, args.n, width) as i:
@@ -98,6 +98,25 @@ def test_hard_values(name):
     with np.errstate(all="ignore"):
         expected = oracle(x.astype(np.float64)).astype(np.float32)
     np.testing.assert_allclose(_apply(f32, 16, name, x), expected, rtol=4e-7, atol=2e-45)
+
+
+@pytest.mark.parametrize("width", [1, 4, 16])
+def test_exp_of_negative_numbers_leaves_out_subnormal_results_only(width):
+    tiny = np.finfo(np.float32).tiny
+    rng = np.random.default_rng(width)
+    wide = [rng.uniform(-104, 0, 1 << 17), -np.exp(rng.uniform(-100, 4, 1 << 17))]
+    edge = np.nextafter(np.float32(-87.33654), np.float32([0, -100]))
+    odd = np.float32([0.0, -0.0, -TINY, -tiny, *edge, -103, -104, -1e4, -LARGE, -np.inf])
+    x = np.concatenate([odd, *wide]).astype(np.float32)[: 1 << 18]  # whole vectors
+    got, expected = _apply(f32, width, "exp_of_negative", x), np.exp(x.astype(np.float64))
+    normal = expected >= tiny
+    unit = np.spacing(expected[normal].astype(np.float32)).astype(np.float64)
+    assert (np.abs(got - expected)[normal] / unit).max() <= 1.5
+    np.testing.assert_array_equal(got[~normal], 0)
+    assert (~normal).sum() > 1000
+    assert (got <= 1).all()
+    np.testing.assert_array_equal(got[x == 0], 1)
+    assert np.isnan(_apply(f32, width, "exp_of_negative", np.full(16, np.nan, np.float32))).all()
 
 
 @pytest.mark.parametrize("name", NAMED)

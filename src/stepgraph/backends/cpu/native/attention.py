@@ -235,12 +235,13 @@ class _Heads:
             peak = f.variable(f.constant(_VECTOR, -np.inf))
             with f.loop(0, keys, nonempty=True) as key:
                 score = (top + key * QUERIES).load(PANEL)
-                peak.set(f.intrinsic("maximum", peak.get(), score))
+                # A NaN that this forgets comes through the sum.
+                peak.set(f.maximum(peak.get(), score))
             total = f.variable(f.constant(_VECTOR, 0.0))
             highest = peak.get()
             with f.loop(0, keys, nonempty=True) as key:
                 place = top + key * QUERIES
-                power = vm.exp(f, place.load(PANEL) - highest)
+                power = vm.exp_of_negative(f, place.load(PANEL) - highest)
                 total.set(total.get() + power)
                 place.store(power)
             inverse = 1.0 / total.get()

@@ -18,6 +18,8 @@ from stepgraph.backends.cpu.native.value import element, f32, i32
 
 # ln 2 in two float32 parts: the first has trailing zeros, so that n * part is exact.
 _LN2_HIGH, _LN2_LOW = 0.693145751953125, 1.42860682030941723212e-6
+# Logarithm of the least normal number, rounded towards 0.
+_LEAST = -87.33654
 _EXP = (
     *(0.4999999403953552, 0.1666652113199234, 0.04166838899254799, 0.008368715643882751),
     0.0013814599951729178,
@@ -59,6 +61,12 @@ def exp(f: Function, x: Value) -> Value:
     value, whole = _reduced_exp(f, f.maximum(-105.0, f.minimum(89.0, x)))
     half = whole >> 1
     return value * _power_of_two(f, half) * _power_of_two(f, whole - half)
+
+
+def exp_of_negative(f: Function, x: Value) -> Value:
+    """Exponential function of float32 numbers up to 0; a third less work, subnormals become 0."""
+    value, whole = _reduced_exp(f, f.maximum(_LEAST, x))
+    return f.select(x < _LEAST, x.like(0.0), value * _power_of_two(f, whole))
 
 
 def _reduced_exp(f: Function, x: Value) -> tuple[Value, Value]:
@@ -127,5 +135,5 @@ def erf(f: Function, x: Value) -> Value:
     near = f.fma(x, _polynomial(f, square, _ERF), x)
     bounded = f.minimum(4.0, size)
     power = f.fma(-bounded, bounded, _polynomial(f, bounded, _ERFC))
-    far = f.intrinsic("copysign", 1.0 - exp(f, power), x)
+    far = f.intrinsic("copysign", 1.0 - exp_of_negative(f, power), x)
     return f.select(size < 0.9, near, far)
