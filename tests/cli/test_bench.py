@@ -75,6 +75,21 @@ def test_table_against_pytorch() -> None:
     assert text.splitlines()[-1].startswith("lenet5")
 
 
+def test_pytorch_is_held_to_the_same_instructions() -> None:
+    torch = pytest.importorskip("torch")
+    command = ["--against", "torch", "--no-compile", "--json", "--model", "mlp"]
+    command += ["--batch-size", "2", "--seconds", "0"]
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("this processor has nothing to be held back from")
+    assert json.loads(run(*command).stdout.splitlines()[0])["against"].endswith(" AVX512")
+    held = json.loads(run(*command, STEPGRAPH_CPU_TARGET="avx2").stdout.splitlines()[0])
+    assert held["against"].endswith(" AVX2")
+    assert "haswell" in held["machine"]
+    wrong = run(*command, check=False, STEPGRAPH_CPU_TARGET="neon")
+    assert "cannot be held to the instructions of STEPGRAPH_CPU_TARGET=neon" in wrong.stderr
+    assert wrong.returncode == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -107,7 +107,8 @@ def command(
 
     With --against torch every network takes turns with PyTorch's ways to do the same step, plain
     gradient descent, on the networks' own shapes: medians in milliseconds, and how many times as
-    long PyTorch's fastest way takes.
+    long PyTorch's fastest way takes. STEPGRAPH_CPU_TARGET=avx2 in the environment holds both to
+    the instructions of processors without AVX-512.
     """
     names = [canonical_model(name) for name in models]
     if against is not None:

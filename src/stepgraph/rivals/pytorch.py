@@ -101,9 +101,9 @@ def prediction(name: str, model: Model, way: str) -> Callable[[Array], Array]:
 
 
 def set_threads(threads: int) -> str:
-    """Makes PyTorch use so many threads; returns its version."""
+    """Makes PyTorch use so many threads; returns its version and the instructions it uses."""
     torch.set_num_threads(threads)
-    return str(torch.__version__)
+    return f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def forget() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import importlib
 import inspect
+import os
 import platform
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ import numpy as np
 
 from stepgraph import optimizers, utils
 from stepgraph.applications import APPLICATIONS
+from stepgraph.backends.cpu.native.target import TARGET_VARIABLE
 from stepgraph.errors import UnsupportedError, describe, nearest
 from stepgraph.graph.definition import Array
 from stepgraph.models import Model
@@ -25,8 +27,43 @@ from stepgraph.rivals.turns import take_turns
 BATCHES = (8, 64, 256)
 CLASSES = 10
 
-# Name on the command line to (module that measures it, package that it needs).
-RIVALS: dict[str, tuple[str, str]] = {"torch": ("stepgraph.rivals.pytorch", "torch")}
+
+@dataclass(frozen=True)
+class Rival:
+    """A library to measure against.
+
+    Attributes:
+        module: what measures it.
+        package: what it needs.
+        held_to: a target of ``STEPGRAPH_CPU_TARGET`` to the environment variables that hold the
+            rival to the same instructions; it reads them when it is imported.
+    """
+
+    module: str
+    package: str
+    held_to: Mapping[str, Mapping[str, str]]
+
+
+# By the name on the command line.
+RIVALS = {
+    "torch": Rival(
+        "stepgraph.rivals.pytorch",
+        "torch",
+        {
+            "avx512": {},
+            "avx2": {
+                "ATEN_CPU_CAPABILITY": "avx2",
+                "ONEDNN_MAX_CPU_ISA": "AVX2",
+                "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+            },
+            "sse": {
+                "ATEN_CPU_CAPABILITY": "default",
+                "ONEDNN_MAX_CPU_ISA": "SSE41",
+                "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+            },
+        },
+    )
+}
 
 OWN = ("train_on_batch", "compiled step")
 
@@ -61,28 +98,39 @@ class Row:
 
 
 def rival(name: str) -> ModuleType:
-    """The module that measures a rival.
+    """The module that measures a rival, which is held to the instructions we are held to.
 
     Raises:
-        UnsupportedError: there is no such rival, or it is not installed.
+        UnsupportedError: there is no such rival, it is not installed, or it knows no such limit.
     """
     if name not in RIVALS:
         raise UnsupportedError(
             describe("bench", f"cannot measure against '{name}'", fix=nearest(name, RIVALS))
         )
-    module, package = RIVALS[name]
+    found = RIVALS[name]
+    target = os.environ.get(TARGET_VARIABLE)
+    if target:
+        if target not in found.held_to:
+            raise UnsupportedError(
+                describe(
+                    "bench",
+                    f"'{name}' cannot be held to the instructions of {TARGET_VARIABLE}={target}",
+                    fix=f"unset it, or use one of {', '.join(found.held_to)}",
+                )
+            )
+        os.environ.update(found.held_to[target])
     try:
-        importlib.import_module(package)
+        importlib.import_module(found.package)
     except ImportError as error:
         raise UnsupportedError(
             describe(
                 "bench",
                 f"'{name}' cannot be measured here: {error}",
-                fix=f"install it beside stepgraph (pip install {package}); stepgraph itself never "
-                "needs it",
+                fix=f"install it beside stepgraph (pip install {found.package}); stepgraph itself "
+                "never needs it",
             )
         ) from error
-    return importlib.import_module(module)
+    return importlib.import_module(found.module)
 
 
 def build(name: str, seed: int = 0, **options: Any) -> Model:

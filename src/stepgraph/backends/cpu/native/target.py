@@ -49,6 +49,8 @@ class Target:
         return bool(self.triple == llvm.get_process_triple())
 
 
+TARGET_VARIABLE = "STEPGRAPH_CPU_TARGET"
+
 # name -> (triple, or None for this machine's; cpu; features). Fixed processors, so that
 # the same code is generated everywhere; the tests compile for all of them.
 NAMED: dict[str, tuple[str | None, str, str]] = {
@@ -105,7 +107,7 @@ def host_target() -> Target:
     on a newer machine what an older one does.
     """
     triple = llvm.get_process_triple()
-    wanted = os.environ.get("STEPGRAPH_CPU_TARGET")
+    wanted = os.environ.get(TARGET_VARIABLE)
     if wanted:
         return named_target(wanted, triple=triple)
     features = llvm.get_host_cpu_features().flatten()
