@@ -64,7 +64,7 @@ FOR_PREPARED = ("fold_scales", "crop_taps")
 # What this engine does after them; each can be switched off by name, as the passes can.
 OWN_PASSES = (
     *("variable_shapes", "fuse", "layout", "in_place", "fold_updates", "share_memory", "winograd"),
-    *("moments", "chain", "tiles", "gather_taps", "few_rows", "prepare"),
+    *("moments", "chain", "tiles", "gather_taps", "few_rows", "prepare", "keep_dear"),
 )
 
 # Composites that run faster spelled out, because the parts fuse with what stands around them.

@@ -8,6 +8,8 @@ through anything outside their group; those that share data become one group, on
 What is cheap to compute again is not stored: small operands (a channel's scale) are computed inside
 each nest that uses them, and a full-size value is computed again when the nest reads what it is
 made of anyway. So a normalisation's output is not kept for its gradient, however it was spelled.
+A dear value takes the place of the only large one it is made of, where nothing else is made of that
+later: a GELU's slope is kept instead of what the GELU read.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ from stepgraph.graph.tensor import Tensor
 SMALL = 4
 # Operations that may be computed again to save storing a full-size value.
 DEPTH = 12
+# Operations that take longer than reading a value that is not in the cache.
+DEAR = frozenset(
+    ("exponent", "erf", "gelu", "logarithm", "sigmoid", "silu", "softplus", "tanh", "power")
+)
 
 
 @dataclass(eq=False)
@@ -71,6 +77,7 @@ class Fusion:
         enabled: bool = True,
         absorbed: Mapping[Operation, Operation] | None = None,
         fixed: Collection[Operation] = (),
+        keep_dear: bool = True,
     ) -> None:
         """Groups them.
 
@@ -83,6 +90,7 @@ class Fusion:
             absorbed: operations that become part of a heavy one.
             fixed: operations that are computed once and kept (see `prepared`): they form groups
                 of their own, and what others read of them is stored.
+            keep_dear: whether dear values are stored in place of what they are made of.
         """
         self.fixed = set(fixed)
         self.absorbed = dict(absorbed or {})
@@ -94,6 +102,7 @@ class Fusion:
                 self.consumers.setdefault(tensor, []).append(op)
         self.kept = set(kept)
         self.enabled = enabled
+        self.keep_dear = keep_dear
         self.group_of: dict[Operation, Group] = {}
         self.groups = self._group()
         self._settle_stored()
@@ -198,6 +207,8 @@ class Fusion:
                 if apart or heavy or once or tensor in self.kept:
                     stored.add(tensor)
         self.stored = stored
+        if self.enabled and self.keep_dear:
+            stored |= self._dear()
         for group in self.groups:
             if group.is_heavy:
                 continue
@@ -218,6 +229,32 @@ class Fusion:
                 if maker not in inside and self.kind.get(maker) == "map":
                     found.setdefault(tensor)
         return list(found)
+
+    def _dear(self) -> set[Tensor]:
+        """Dear values that later groups need, each of the only value that it leaves unread."""
+        needed: dict[Tensor, set[Tensor]] = {}
+        for group in self.groups:
+            for tensor in [] if group.is_heavy else self._needed(group):
+                for leaf in self._large_leaves(tensor):
+                    needed.setdefault(leaf, set()).add(tensor)
+        found = set()
+        for leaf, tensors in needed.items():
+            tensor = min(tensors, key=lambda t: t.operation.serial)
+            group = self.group_of[tensor.operation]
+            replaced = (
+                len(tensors) == 1
+                and self._large_leaves(tensor) == {leaf}
+                and self.kind[leaf.operation] != "source"
+                and leaf not in self.kept
+                and all(self.group_of[op] is group for op in self.consumers[leaf])
+            )
+            made_by, _ = self._behind(tensor) or ((), ())
+            if replaced and any(op.type in DEAR for op in made_by):
+                found.add(tensor)
+        return found
+
+    def _large_leaves(self, tensor: Tensor) -> set[Tensor]:
+        return {t for t in self.leaves(tensor) or () if count(t) * SMALL > count(tensor)}
 
     def _again(self, group: Group, tensor: Tensor) -> bool:
         """Whether a nest computes a value of another group anew instead of reading it."""
@@ -241,10 +278,15 @@ class Fusion:
 
     def leaves(self, tensor: Tensor) -> set[Tensor] | None:
         """Stored values a mapped value is made of; None if that takes too many operations."""
+        behind = self._behind(tensor)
+        return None if behind is None else behind[1]
+
+    def _behind(self, tensor: Tensor) -> tuple[list[Operation], set[Tensor]] | None:
+        """The operations that make a mapped value of stored ones, and those."""
+        operations: list[Operation] = []
         found: set[Tensor] = set()
         seen: set[Tensor] = set()
         stack = [tensor]
-        steps = 0
         while stack:
             at = stack.pop()
             if at in seen:
@@ -253,11 +295,11 @@ class Fusion:
             if at is not tensor and (self.kind.get(at.operation) != "map" or at in self.stored):
                 found.add(at)
                 continue
-            steps += 1
-            if steps > DEPTH:
+            operations.append(at.operation)
+            if len(operations) > DEPTH:
                 return None
             stack.extend(at.operation.inputs)
-        return found
+        return operations, found
 
     def expression(self, group: Group) -> tuple[list[Operation], list[Tensor]]:
         """Everything a nest computes, in order, and the stored tensors it reads."""

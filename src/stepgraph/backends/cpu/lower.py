@@ -69,6 +69,7 @@ class Lowering:
             enabled="fuse" not in disable,
             absorbed=descents_in_gradients(program, operations) if folds else {},
             fixed=self.fixed,
+            keep_dear="keep_dear" not in disable,
         )
         laid_out = operations if "layout" not in disable else []
         self.layouts = Layouts(laid_out, self.fusion.kind, self.fixed)
