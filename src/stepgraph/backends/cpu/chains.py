@@ -177,7 +177,11 @@ def _merged(known: list[int] | None, found: list[int]) -> list[int] | None:
 
 
 def chained(
-    steps: Sequence[Step], kept: Collection[Buffer], threads: int = 1, tiled: bool = True
+    steps: Sequence[Step],
+    kept: Collection[Buffer],
+    threads: int = 1,
+    tiled: bool = True,
+    asking: bool = True,
 ) -> list[Step]:
     """Joins what can be joined.
 
@@ -186,10 +190,12 @@ def chained(
         kept: buffers that are wanted at the end.
         threads: how many will share a chain's tasks.
         tiled: whether values that only a chain's members read may lie in tiles (`tiles`).
+        asking: whether members ask for what lies ahead (`ahead`).
 
     Returns:
         Steps in order; some of them chains.
     """
+    from stepgraph.backends.cpu.ahead import ask_ahead
     from stepgraph.backends.cpu.tiles import settle_tiles
 
     wanted = max(TASKS, TASKS_PER_THREAD * threads)
@@ -227,6 +233,8 @@ def chained(
     last_use |= dict.fromkeys(_roots(list(kept)), len(steps))
     for chain in chains:
         _in_place(chain, last_use)
+        if asking:
+            ask_ahead(chain)
     return [chain.step() if isinstance(chain, Chain) else chain for chain in joined]
 
 

@@ -64,7 +64,7 @@ FOR_PREPARED = ("fold_scales", "crop_taps")
 # What this engine does after them; each can be switched off by name, as the passes can.
 OWN_PASSES = (
     *("variable_shapes", "fuse", "layout", "in_place", "fold_updates", "share_memory", "winograd"),
-    *("moments", "chain", "tiles", "gather_taps", "few_rows", "prepare", "keep_dear"),
+    *("moments", "chain", "tiles", "ask_ahead", "gather_taps", "few_rows", "prepare", "keep_dear"),
 )
 
 # Composites that run faster spelled out, because the parts fuse with what stands around them.
@@ -119,8 +119,8 @@ class CpuRunner:
             buffer.kind = "prepared"
         self._prepared_from = variables_of(self.prepared)
         if "chain" not in self._disable:
-            tiled = "tiles" not in self._disable
-            self.steps = chained(self.steps, kept, self._pool.threads, tiled)
+            tiled, asking = (name not in self._disable for name in ("tiles", "ask_ahead"))
+            self.steps = chained(self.steps, kept, self._pool.threads, tiled, asking)
         self.arena = Arena(self.steps, kept, share=share)
         feeds = lowering.feeds.items()
         self._feeders = [(n, Feeder(b.elements.reshape(b.shape), self._pool)) for n, b in feeds]

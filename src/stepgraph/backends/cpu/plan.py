@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stepgraph.backends.cpu.kernels.ahead import Lines
 from stepgraph.backends.cpu.layouts import LANES, Layout
 from stepgraph.graph.definition import Array
 from stepgraph.graph.dtypes import DType
@@ -102,6 +103,10 @@ class Grid:
     rows: Mapping[Buffer, tuple[int, ...]]
 
 
+# The map whose positions a kernel goes over, and what makes its source with lines to ask for.
+Asking = tuple[Buffer, Callable[[tuple[Lines, ...]], "KernelSource"]]
+
+
 @dataclass(eq=False)
 class KernelStep(Step):
     """A launch of a native kernel.
@@ -113,6 +118,7 @@ class KernelStep(Step):
             bytes).
         tasks: how many.
         grid: which task touches what, if that is simple enough to say (`chains`).
+        asking: how the same kernel asks for lines of other maps on the way (`ahead`), if it can.
     """
 
     source: KernelSource | None = None
@@ -120,6 +126,7 @@ class KernelStep(Step):
     arguments: dict[str, Any] = field(default_factory=dict)
     tasks: int = 1
     grid: Grid | None = None
+    asking: Asking | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from stepgraph.backends.cpu.kernels.ahead import Lines, ahead_fields, ask_ahead
 from stepgraph.backends.cpu.kernels.windows import FIELDS, UNROLLED, Walker, Window
 from stepgraph.backends.cpu.layouts import LANES
 from stepgraph.backends.cpu.native.emit import Function, Module, Pointer, Value, f32, i64, pointer
@@ -36,12 +37,14 @@ class DepthwiseSpec:
         kernel: taps in height and width.
         dilations: steps between two taps.
         flipped: the weights are read from the last tap to the first.
+        ahead: what is asked for on the way; see `ahead`.
     """
 
     kind: str
     kernel: tuple[int, int]
     dilations: tuple[int, int]
     flipped: bool = False
+    ahead: tuple[Lines, ...] = ()
 
 
 def build_depthwise(spec: DepthwiseSpec) -> Module:
@@ -49,6 +52,7 @@ def build_depthwise(spec: DepthwiseSpec) -> Module:
     module = Module("depthwise")
     fields: dict[str, Any] = {name: pointer(f32) for name in ("x", "k", "y")}
     fields |= {"channels": i64, "images": i64} | FIELDS
+    fields |= ahead_fields(spec.ahead)
     with module.kernel("depthwise", fields) as (f, args):
         _Emission(spec, f, args).run()
     if spec.kind == "weights":
@@ -134,7 +138,9 @@ class _Emission:
         (self.target + number * LANES).store(total.get())
 
     def _scatter(self, number: Value, window: Window, whole: Value) -> None:
-        f = self.f
+        f, walker = self.f, self.walker
+        pooled = walker.plane * (self.args.oh * self.args.ow)
+        ask_ahead(self.args, self.spec.ahead, pooled + number, 1)
         incoming = (self.source + number * LANES).load(LANES)
 
         def visit(offset: Value, tap: Value | int) -> None:

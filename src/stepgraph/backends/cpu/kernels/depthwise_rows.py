@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stepgraph.backends.cpu.kernels.ahead import Lines, ahead_fields, ask_ahead
 from stepgraph.backends.cpu.kernels.depthwise import load_weights, total_kernel
 from stepgraph.backends.cpu.layouts import LANES
 from stepgraph.backends.cpu.native.emit import Function, Module, Pointer, Value, f32, i64, pointer
@@ -44,6 +45,7 @@ class RowsSpec:
         columns: outputs of a row that are computed together.
         flipped: the weights are read from the last tap to the first.
         together: sums of all kernel rows fit into registers (for weights).
+        ahead: what is asked for on the way; see `ahead`.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class RowsSpec:
     columns: int
     flipped: bool = False
     together: bool = True
+    ahead: tuple[Lines, ...] = ()
 
 
 def fits_rows(kernel: tuple[int, int]) -> bool:
@@ -64,7 +67,8 @@ def build_rows(spec: RowsSpec) -> Module:
     """The module with the kernel ``depthwise``, and ``total`` for weight gradients."""
     module = Module("depthwise_rows")
     fields: dict[str, Any] = {name: pointer(f32) for name in ("x", "k", "y")}
-    with module.kernel("depthwise", fields | dict.fromkeys(_SIZES, i64)) as (f, args):
+    fields |= dict.fromkeys(_SIZES, i64) | ahead_fields(spec.ahead)
+    with module.kernel("depthwise", fields) as (f, args):
         _Rows(spec, f, args).run()
     if spec.kind == "weights":
         total_kernel(module, spec.kernel[0] * spec.kernel[1])
@@ -155,6 +159,12 @@ class _Rows:
             plain = (ox >= low) & (ox + count <= high)
             f.if_else(plain, lambda: body(ox, False), lambda: body(ox, True))
 
+    def _ask(self, row: _Row, ox: Value, count: int) -> None:
+        """Asks for what lies ahead, as much as belongs to some outputs."""
+        a = self.args
+        first = (self.panel * a.images * a.oh + row.number) * a.ow + ox
+        ask_ahead(a, self.spec.ahead, first, count)
+
     # -- outputs -------------------------------------------------------------------------------
 
     def _forward(self) -> None:
@@ -168,6 +178,7 @@ class _Rows:
             out = a.y + (self.panel * a.images * a.oh + row.number) * a.ow * LANES
 
             def block(ox: Value, bordered: bool) -> None:
+                self._ask(row, ox, spec.columns)
                 sums = [f.variable(zero) for _ in range(spec.columns)]
                 left = ox * spec.strides[1] - a.left
                 with f.loop(*row.taps) as i:
@@ -239,6 +250,7 @@ class _Rows:
         """Adds what some outputs say about the weights of some kernel rows."""
         f, a, spec = self.f, self.args, self.spec
         ox, count = block
+        self._ask(row, ox, count)
         values = [(incoming + (ox + n) * LANES).load(LANES) for n in range(count)]
         left = ox * spec.strides[1] - a.left
         for i in lines:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from stepgraph.backends.cpu.chains import block_cuts, panel_cuts
 from stepgraph.backends.cpu.kernels.depthwise import DepthwiseSpec, build_depthwise
@@ -10,7 +12,7 @@ from stepgraph.backends.cpu.kernels.depthwise_rows import RowsSpec, build_rows, 
 from stepgraph.backends.cpu.layout_choice import Layouts
 from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, panels_of
 from stepgraph.backends.cpu.lower import Lowering
-from stepgraph.backends.cpu.plan import At, Buffer, Grid, KernelSource, KernelStep
+from stepgraph.backends.cpu.plan import Asking, At, Buffer, Grid, KernelSource, KernelStep
 from stepgraph.backends.cpu.registry import lowers, prefers
 from stepgraph.graph.dtypes import float32
 from stepgraph.graph.operation import Operation
@@ -41,6 +43,8 @@ def _fits(op: Operation) -> bool:
     shape = known_shape(_tensors(op)[1].shape)
     return plain and op.output.dtype == float32 and shape[-1] == 1
 
+
+_Spec = TypeVar("_Spec", DepthwiseSpec, RowsSpec)
 
 NAMES = (
     "depthwise_convolution_2d",
@@ -96,7 +100,10 @@ def _lower(ctx: Lowering, op: Operation) -> bool:
         arguments |= {"block": block, "blocks": blocks}
         grid = _grid(channels, arguments, x, y)
         tasks = panels_of(channels) * blocks
-        _add(ctx, op, _rows_source(rows_spec), [x, w], y, arguments, tasks, grid=grid)
+        asking: Asking | None = _asking(y, rows_spec, _rows_source)
+        _add(
+            ctx, op, _rows_source(rows_spec), [x, w], y, arguments, tasks, "depthwise", grid, asking
+        )
         return True
     block, high = max(1, WINDOWS // sizes["ow"]), sizes["oh"]
     if kind == "scatter":
@@ -114,7 +121,8 @@ def _lower(ctx: Lowering, op: Operation) -> bool:
         cuts = {b: tuple(k * area for k in range(n + 1)) for b, area in areas.items()}
         images = Grid(panel_cuts(panels_of(channels), 1), cuts)
     tasks = panels_of(channels) * n * blocks
-    _add(ctx, op, _source(spec), [x, w], y, arguments, tasks, grid=images)
+    asking = _asking(x, spec, _source) if kind == "scatter" else None
+    _add(ctx, op, _source(spec), [x, w], y, arguments, tasks, "depthwise", images, asking)
     return True
 
 
@@ -167,6 +175,11 @@ def _rows_source(spec: RowsSpec) -> KernelSource:
     return KernelSource(("depthwise_rows", spec), lambda: build_rows(spec))
 
 
+def _asking(pooled: Buffer, spec: _Spec, source: Callable[[_Spec], KernelSource]) -> Asking:
+    """How a kernel that goes over the pooled map asks for lines on the way."""
+    return pooled, lambda ahead: source(replace(spec, ahead=ahead))
+
+
 def _weights(ctx: Lowering, op: Operation, window: Window, arguments: dict[str, Any]) -> bool:
     source_tensor, _, pooled = _tensors(op)
     panels, taps = panels_of(arguments["channels"]), window.kernel[0] * window.kernel[1]
@@ -179,12 +192,15 @@ def _weights(ctx: Lowering, op: Operation, window: Window, arguments: dict[str, 
     if fits_rows(window.kernel):
         outputs = _outputs(arguments["ow"])[1]
         sizes = (window.kernel, window.strides, window.dilations, outputs)
-        source = _rows_source(RowsSpec("weights", *sizes, together=_together(taps)))
+        spec = RowsSpec("weights", *sizes, together=_together(taps))
+        source, asking = _rows_source(spec), _asking(g, spec, _rows_source)
     else:
+        asking = None
         source = _source(DepthwiseSpec("weights", window.kernel, window.dilations))
         arguments |= {"sh": window.strides[0], "sw": window.strides[1]}
     grid = _grid(arguments["channels"], arguments, x, g)
-    _add(ctx, op, source, [x, g], partial, arguments, panels * parts, grid=grid)
+    tasks = panels * parts
+    _add(ctx, op, source, [x, g], partial, arguments, tasks, "depthwise", grid, asking)
     target = ctx.output(op.output, ROWS)
     totals = {"x": At(partial), "y": At(target), "parts": parts, "panels": panels}
     totals["channels"] = arguments["channels"]
@@ -202,6 +218,7 @@ def _add(
     tasks: int,
     kernel: str = "depthwise",
     grid: Grid | None = None,
+    asking: Asking | None = None,
 ) -> None:
     ctx.add(
         KernelStep(
@@ -213,5 +230,6 @@ def _add(
             arguments=arguments,
             tasks=tasks,
             grid=grid,
+            asking=asking,
         )
     )

@@ -211,13 +211,18 @@ class Pointer(Value):
             raise TypeError(f"store: {value.type} at a pointer to {self.element}")
         self.f.builder.store(value.ir, self.ir, align=align or _BYTES[self.element])
 
-    def prefetch(self, *, write: bool = False) -> None:
-        """Asks for the cache line here; an address that does not exist does no harm."""
+    def prefetch(self, *, write: bool = False, level: int = 1) -> None:
+        """Asks for the cache line here; an address that does not exist does no harm.
+
+        Args:
+            write: it will be written.
+            level: the cache that it shall come to, 1 to 3.
+        """
         f = self.f
         hint = f.module.external(
             "llvm.prefetch.p0", ir.VoidType(), [ir.PointerType(), i32, i32, i32]
         )
-        access, keep, data = (ir.Constant(i32, number) for number in (int(write), 3, 1))
+        access, keep, data = (ir.Constant(i32, number) for number in (int(write), 4 - level, 1))
         f.builder.call(hint, [self.ir, access, keep, data])
 
     def select(self, condition: Value, otherwise: Pointer) -> Pointer:
