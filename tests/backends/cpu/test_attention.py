@@ -122,6 +122,37 @@ def test_is_as_close_to_float64_as_pytorch():
         assert np.linalg.norm(own - exact) <= limit
 
 
+@pytest.mark.parametrize("sizes", [(2, 32, 32), (3, 16, 16), (2, 16, 32)])
+@pytest.mark.parametrize(("images", "steps"), [(24, 64), (20, 7), (11, 33), (40, 128)])
+def test_sums_for_biases_run_with_the_gradient(images, steps, sizes):
+    heads, size, value_size = sizes
+    rng = np.random.default_rng(images + heads)
+
+    def slopes(**options):
+        graph = sg.Graph()
+        x = [graph.placeholder((images, steps, heads * s)) for s in (size, size, value_size)]
+        biases = [graph.variable(np.zeros(t.shape[2], "float32")) for t in x]
+        qkv = (t + bias for t, bias in zip(x, biases, strict=True))
+        y = graph.multi_head_attention(*qkv, heads, None)
+        loss = graph.reduction_sum(y * y, keep_dims=False)
+        found = graph.gradients(of=loss, with_=[*biases, *x])
+        # Of the values' inputs no gradient is wanted: only the bias's sum reads it then.
+        targets = [found[t] for t in (*biases, *x[:2])]
+        return graph.compile(x, targets, **options)
+
+    shapes = [(images, steps, heads * s) for s in (size, size, value_size)]
+    arrays = [rng.standard_normal(shape).astype("float32") for shape in shapes]
+    joined, apart = slopes(threads=1), slopes(disable=["chain"])
+    chain = [n for n in names(joined) if n.startswith("multi_head_attention_gradient > reduction")]
+    # A chain needs eight tiles, or one for each of a launch's tasks.
+    assert len(chain) == (size == value_size and (heads == 3 or images == 40))
+    wanted = run(slopes(device="reference:float64"), arrays)
+    for a, b, exact in zip(run(joined, arrays), run(apart, arrays), wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+        # Scores do not change with a key's bias: its gradient is 0.
+        assert np.abs(a - exact).max() <= 1e-5 * max(10.0, np.abs(exact).max())
+
+
 def test_the_layer_trains_without_copying_heads():
     from stepgraph.applications import ViT
     from stepgraph.optimizers import SGD

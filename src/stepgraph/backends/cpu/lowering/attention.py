@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from stepgraph.backends.cpu.chains import block_cuts, panel_cuts
 from stepgraph.backends.cpu.layout_choice import Layouts
 from stepgraph.backends.cpu.layouts import LANES, PANELS
 from stepgraph.backends.cpu.lower import Lowering
 from stepgraph.backends.cpu.lowering.convolution import native_source
 from stepgraph.backends.cpu.native.attention import Attention
-from stepgraph.backends.cpu.plan import At, KernelStep
+from stepgraph.backends.cpu.plan import At, Buffer, Grid, KernelStep
 from stepgraph.backends.cpu.registry import lowers, prefers
 from stepgraph.graph.dtypes import float32
 from stepgraph.graph.operation import Operation
@@ -62,6 +64,16 @@ def _lower(ctx: Lowering, op: Operation) -> bool:
             arguments=arguments,
             tasks=tasks,
             flops=sizes.flops(gradient),
+            grid=_grid(sizes, writes) if gradient else None,
         )
     )
     return True
+
+
+def _grid(sizes: Attention, writes: Sequence[Buffer]) -> Grid | None:
+    """How the gradient's tasks tile what they write: heads, pictures."""
+    if sizes.size != sizes.value_size:
+        return None
+    width = sizes.size // LANES
+    rows = {b: block_cuts(sizes.images * b.shape[1], b.shape[1]) for b in writes}
+    return Grid(panel_cuts(sizes.heads * width, width), rows)

@@ -19,8 +19,9 @@ half of a first-level cache. Per query, key and head the forward pass takes ``2 
 size)`` operations in products and one exponential, the gradient
 ``2 * (3 * size + 2 * value size)`` and one exponential.
 
-Tasks: picture, head and, forward, a block of queries. The gradient of a head adds up over its
-blocks in order.
+Tasks: head, picture and, forward, a block of queries: one picture's rows of a head lie behind
+another's. The gradient of a head adds up over its blocks in order; sums over what it writes, for
+biases, run with it (`chains`).
 """
 
 from __future__ import annotations
@@ -140,8 +141,8 @@ class _Heads:
     # -- places --------------------------------------------------------------------------------
 
     def _place(self, unit: Value) -> None:
-        self.image = unit // self.x.heads
-        self.head = unit - self.image * self.x.heads
+        self.head = unit // self.x.images
+        self.image = unit - self.head * self.x.images
 
     def _at(self, base: Pointer, size: Value, query: bool) -> Pointer:
         """First row of this picture's head."""
