@@ -106,6 +106,9 @@ SHAPES = [
     Convolution(8, (14, 14), (6, 16), (5, 5)),
     Convolution(13, (5, 20), (8, 7), (3, 3), stride=(2, 1), padding=(1, 0, 2, 1)),
     Convolution(29, (1, 1), (9, 8), (1, 1)),
+    Convolution(13, (2, 2), (33, 40), (3, 3), padding=(1, 1, 1, 1)),
+    Convolution(10, (5, 4), (17, 35), (3, 3), stride=(2, 1), dilation=(1, 2), padding=(1, 1, 2, 2)),
+    Convolution(8, (6, 6), (48, 20), (1, 1), stride=(2, 2)),
     Convolution(2, (9, 9), (5, 16), (3, 3), dilation=(2, 2), padding=(2, 2, 2, 2), rows=True),
 ]
 

@@ -16,7 +16,7 @@ from stepgraph.backends.cpu.fusion import Group
 from stepgraph.backends.cpu.layout_choice import Layouts
 from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS, panels_of
 from stepgraph.backends.cpu.lower import Lowering
-from stepgraph.backends.cpu.lowering.few_rows import few_rows_step
+from stepgraph.backends.cpu.lowering.few_rows import add_few_rows
 from stepgraph.backends.cpu.lowering.winograd import (
     add_convolution,
     add_in_parts,
@@ -270,9 +270,7 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
         if forward and "gather_taps" not in ctx.disabled and suits_gathering(shape):
             reader, shape = _gathered(ctx, op, reader, shape)
         x, y = (reader, writer) if forward else (writer, reader)
-        few = few_rows_step(name, kind, shape, (x, w, y)) if small else None
-        if few is not None:
-            ctx.add(few)
+        if small and add_few_rows(ctx, name, native_source(), kind, shape, (x, w, y)):
             return True
         values, tasks = (shape.forward if forward else shape.data_gradient)(blocking)
         step = KernelStep(name, [reader, w], [writer], tasks=tasks)
@@ -290,9 +288,7 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
             add_weight_gradient(ctx, name, native_source(), shape, operands, alpha, beta)
             return True
         operands = (x, target, y)
-        few = few_rows_step(name, kind, shape, operands, (alpha, beta)) if small else None
-        if few is not None:
-            ctx.add(few)
+        if small and add_few_rows(ctx, name, native_source(), kind, shape, operands, (alpha, beta)):
             return True
         values, tasks = shape.weight_gradient(blocking)
         step = KernelStep(name, [x, y], [], tasks=tasks, kernel="convolution_weight_gradient")

@@ -142,22 +142,35 @@ def add_in_parts(
     step.arguments |= {"w": At(partial), "alpha": 1.0, "beta": 0.0}
     step.writes.insert(0, partial)
     ctx.add(step)
-    sizes, tasks = partial_sums(size, parts)
-    ctx.add(
-        KernelStep(
-            name=f"{name} (sum of parts)",
-            reads=[partial, *scaled],
-            writes=[target],
-            source=source,
-            kernel="sum_partials",
-            arguments={
-                **sizes,
-                "source": At(partial),
-                "target": At(target),
-                "alpha": alpha,
-                "beta": beta,
-            },
-            tasks=tasks,
-            accumulates=beta != 0.0,
-        )
-    )
+    add_sum_of_parts(ctx, name, source, (parts, partial), target, alpha, beta)
+
+
+def add_sum_of_parts(
+    ctx: Lowering,
+    name: str,
+    source: KernelSource,
+    found: tuple[int, Buffer],
+    target: Buffer,
+    alpha: float | Scaled = 1.0,
+    beta: float = 0.0,
+) -> None:
+    """Adds the launch that sums partial results.
+
+    Args:
+        ctx: the lowering.
+        name: of the op.
+        source: the module of hand-shaped kernels.
+        found: how many partial results, and the buffer they lie in, one after the other.
+        target: what is written.
+        alpha: factor of the sum.
+        beta: factor of what is there already.
+    """
+    parts, partial = found
+    sizes, tasks = partial_sums(target.count, parts)
+    step = KernelStep(f"{name} (sum of parts)", [partial], [target], tasks=tasks)
+    step.reads.extend([alpha.buffer] if isinstance(alpha, Scaled) else [])
+    step.accumulates = beta != 0.0
+    step.source, step.kernel = source, "sum_partials"
+    places = {"source": At(partial), "target": At(target)}
+    step.arguments = {**sizes, **places, "alpha": alpha, "beta": beta}
+    ctx.add(step)

@@ -11,21 +11,25 @@ cost only what they compute; nothing is filled up with zeros.
 Weights lie with output channels contiguous, and the product needs input channels contiguous: each
 task transposes the 16 x 16 blocks it is about to use into its thread's scratch memory, at most one
 visit's worth (16 KiB per panel), about 60 cycles a block of 256 weights, which a task's rows repay
-from some dozen rows on.
+from some dozen rows on. Products without taps, and taps of few images, hold weights in registers
+where there are enough of them (`native.held_weights`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from stepgraph.backends.cpu.native.convolution import Rows, strips
 from stepgraph.backends.cpu.native.emit import Function, Module, Pointer, Value
 from stepgraph.backends.cpu.native.geometry import COLUMNS, FIELDS, FLAT, IMAGES
+from stepgraph.backends.cpu.native.held_weights import TILE, Places, emit_held, emit_held_parts
 from stepgraph.backends.cpu.native.layout import greatest, least, share, transpose_block
 from stepgraph.backends.cpu.native.product import PANEL, Product, Walk
 from stepgraph.backends.cpu.native.target import Target
 from stepgraph.backends.cpu.native.value import f32, i64, pointer
+from stepgraph.backends.cpu.native.weight_gradient import places_of
 
 _BLOCK = PANEL * PANEL
 
@@ -93,10 +97,11 @@ class _DataGradient:
     """The code of one data gradient kernel; `x.y` is dy, `x.x` is dx."""
 
     def __init__(
-        self, f: Function, x: Any, product: Product, scale: Function, transpose: Function
-    ) -> None:
+        self, f: Function, x: Any, product: Product, scale: Function, transpose: Function,
+        held: Function | None,
+    ) -> None:  # fmt: skip
         self.f, self.x, self.product, self.scale = f, x, product, scale
-        self.transpose = transpose
+        self.transpose, self.held = transpose, held
         most = product.blocking.panels
         group = x.task // x.parts
         self.start, self.stop = share(f, x.units, x.task - group * x.parts, x.parts)
@@ -122,6 +127,66 @@ class _DataGradient:
         self.walk.set(run=PANEL, a3=self.y_panel, b3=self.taps * _BLOCK)
 
     def emit(self) -> None:
+        if self.held is None:
+            self._walked()
+            return
+        self.f.if_else(self.x.held == 0, self._walked, partial(self._held, self.held))
+
+    def _held(self, block: Function) -> None:
+        places = Places(self.f)
+        self.f.if_else(
+            self.x.mode == FLAT,
+            lambda: self._held_rows(block, places),
+            lambda: self._held_places(block, places),
+        )
+
+    def _held_rows(self, block: Function, places: Places) -> None:
+        """Tiles of rows; for each all outputs."""
+        f, x = self.f, self.x
+        place = f.index(0)
+        with f.loop(self.start, self.stop, TILE) as first:
+            rows = least(f, self.stop - first, TILE)
+            places.set(rows=rows)
+            c = self.dx + first * PANEL
+            with f.if_(x.beta != 0.0, likely=False):
+                f.call(self.scale, c, rows, f.index(PANEL), self.panels, self.x_panel, x.beta)
+            with f.loop(0, x.out_panels) as out:
+                added = f.cast((out > 0) | (x.beta != 0.0), i64)
+                a = x.y + (out * self.y_panel + first * PANEL)
+                with f.loop(0, self.panels) as panel:
+                    w = x.w + (out * x.in_panels + self.first_panel + panel) * _BLOCK
+                    to, later = c + panel * self.x_panel, w + x.in_panels * _BLOCK
+                    f.call(block, w, later, a, to, place, places.memory, x.alpha, added)
+
+    def _held_places(self, block: Function, places: Places) -> None:
+        """Taps with images as rows: each tap's block goes over all places that it reaches."""
+        f, x = self.f, self.x
+        c_row = x.height * x.width * PANEL
+        with f.loop(self.start, self.stop) as unit:
+            c = self.dx + unit * PANEL
+            f.call(self.scale, c, x.images, c_row, self.panels, self.x_panel, x.beta)
+        places.set(rows=x.images, a_row=x.out_height * x.out_width * PANEL, c_row=c_row)
+        places.set(a_down=x.out_width * PANEL, a_across=PANEL)
+        places.set(c_down=x.stride_y * x.width, c_across=x.stride_x)
+        places.set(first=self.start, last=self.stop)
+        with f.loop(0, x.out_panels) as out, f.loop(0, self.panels) as panel:
+            first = (out * x.in_panels + self.first_panel + panel) * self.taps
+            to = self.dx + panel * self.x_panel
+            with (
+                f.loop(x.used_top, x.used_top + x.used_height) as ky,
+                f.loop(x.used_left, x.used_left + x.used_width) as kx,
+            ):
+                down, across = ky * x.dilation_y - x.pad_y, kx * x.dilation_x - x.pad_x
+                oy, height = places_of(f, down, x.stride_y, x.out_height, x.height)
+                ox, width = places_of(f, across, x.stride_x, x.out_width, x.width)
+                places.set(down=height, across=width)
+                place = (oy * x.stride_y + down) * x.width + ox * x.stride_x + across
+                a = x.y + (out * self.y_panel + (oy * x.out_width + ox) * PANEL)
+                w = x.w + (first + ky * x.kernel_width + kx) * _BLOCK
+                operands = (w, w + 2 * _BLOCK, a, to, place, places.memory)
+                f.call(block, *operands, x.alpha, f.index(1))
+
+    def _walked(self) -> None:
         f, x = self.f, self.x
         with f.loop(0, x.out_panels, x.chunk) as first:
             count = least(f, x.chunk, x.out_panels - first)
@@ -229,5 +294,7 @@ def emit_data_gradient(
     module: Module, product: Product, scale: Function, transpose: Function
 ) -> None:
     """Adds the kernel ``convolution_data_gradient``; its arguments are `geometry.FIELDS`."""
+    held = emit_held(module, product.blocking)
+    emit_held_parts(module, held)
     with module.kernel("convolution_data_gradient", FIELDS) as (f, x):
-        _DataGradient(f, x, product, scale, transpose).emit()
+        _DataGradient(f, x, product, scale, transpose, held).emit()

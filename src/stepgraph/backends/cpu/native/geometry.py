@@ -24,7 +24,7 @@ _SIZES = (
     *("channel_width", "in_width", "in_panels", "out_panels", "chunk", "mode", "units", "parts"),
     *("splits", "narrow"),
     *("tap_step_y", "tap_step_x", "out_step_y", "out_step_x"),
-    *("used_top", "used_height", "used_left", "used_width", "scratch_size"),
+    *("used_top", "used_height", "used_left", "used_width", "scratch_size", "held"),
 )
 FIELDS = {
     **{name: pointer(f32) for name in ("x", "w", "y", "scratch")},
@@ -48,6 +48,10 @@ TASK_ROWS = 32
 TASKS = 192
 # A data gradient of fewer tasks than this is cut further than would be best for few threads.
 ENOUGH_TASKS = 16
+# A data gradient with taps holds its weights (`native.held_weights`) up to so many images, whose
+# results it visits once a tap, of so many places. With 8 images it takes two thirds of the time, as
+# weights come from afar; with 64, where they do not matter, up to twice as long.
+HELD_IMAGES, HELD_PLACES = 16, 36
 # A weight gradient of fewer tasks than this is split by positions too, into partial results of at
 # least so many positions each: a weight's part is written, read and added, 8 bytes against one
 # multiply-add per position. With ample positions on wide maps, which no cache holds, that is faster
@@ -219,7 +223,7 @@ class Convolution:
             *(*self.stride, *self.dilation, self.padding[0], self.padding[2]),
             *(self.channel_width, self.in_width, self.in_panels, self.out_panels),
             *(chunk, mode, units, parts, 1, int(columns <= NARROW)),
-            *(*steps, *outs, *self._used(0), *self._used(1), 0),
+            *(*steps, *outs, *self._used(0), *self._used(1), 0, 0),
         )
         return dict(zip(_SIZES, values, strict=True))
 
@@ -312,7 +316,11 @@ class Convolution:
             parts = self._tiled(parts, most, units, (height, width))
         chunk = min(self.out_panels, max(1, round(DEPTH / (self.taps * PANEL))))
         arguments = self._arguments(self.channels[0], mode, units, parts, chunk)
-        arguments["scratch_size"] = chunk * self.taps * PANEL * PANEL * blocking.panels
+        few = mode == IMAGES and self.images <= HELD_IMAGES and height * width <= HELD_PLACES
+        wide = self.channels[0] > NARROW
+        arguments["held"] = int(bool(blocking.held) and wide and (mode == FLAT or few))
+        if not arguments["held"]:
+            arguments["scratch_size"] = chunk * self.taps * PANEL * PANEL * blocking.panels
         return arguments, groups * parts
 
     def weight_gradient(self, blocking: Blocking) -> tuple[dict[str, int], int]:

@@ -29,24 +29,29 @@ def share(f: Function, units: Value, part: Value, parts: Value) -> tuple[Value, 
     return units * part // parts, units * (part + 1) // parts
 
 
-def transpose_block(f: Function, target: Target, source: Pointer, to: Pointer) -> None:
-    """Transposes 16 contiguous rows of 16 floats into another such block.
+def turned(f: Function, rows: list[Value]) -> list[Value]:
+    """The transpose of a square of vectors, as many as each has lanes.
 
-    Squares of `lanes` x `lanes` are transposed by butterflies: stage s exchanges, between rows i
-    and i + s, the lanes whose number has bit s. That is log2(lanes) shuffles per vector loaded.
+    By butterflies: stage s exchanges, between rows i and i + s, the lanes whose number has bit s.
+    That is log2(lanes) shuffles a vector.
     """
+    rows, lanes, stage = list(rows), len(rows), 1
+    while stage < lanes:
+        low = [j if not j & stage else lanes + j - stage for j in range(lanes)]
+        high = [j + stage if not j & stage else lanes + j for j in range(lanes)]
+        for i in range(lanes):
+            if not i & stage:
+                a, b = rows[i], rows[i + stage]
+                rows[i], rows[i + stage] = f.shuffle(a, b, low), f.shuffle(a, b, high)
+        stage *= 2
+    return rows
+
+
+def transpose_block(f: Function, target: Target, source: Pointer, to: Pointer) -> None:
+    """Transposes 16 contiguous rows of 16 floats into another such block, in squares of `lanes`."""
     lanes = min(target.lanes, PANEL)
     for top in range(0, PANEL, lanes):
         for left in range(0, PANEL, lanes):
             rows = [(source + ((top + i) * PANEL + left)).load(lanes) for i in range(lanes)]
-            stage = 1
-            while stage < lanes:
-                low = [j if not j & stage else lanes + j - stage for j in range(lanes)]
-                high = [j + stage if not j & stage else lanes + j for j in range(lanes)]
-                for i in range(lanes):
-                    if not i & stage:
-                        a, b = rows[i], rows[i + stage]
-                        rows[i], rows[i + stage] = f.shuffle(a, b, low), f.shuffle(a, b, high)
-                stage *= 2
-            for i, row in enumerate(rows):
+            for i, row in enumerate(turned(f, rows)):
                 (to + ((left + i) * PANEL + top)).store(row)

@@ -54,15 +54,18 @@ class Blocking:
     Attributes:
         rows: at most this many rows.
         panels: at most this many panels of 16 columns.
+        held: rows at a time of products that hold 16 x 16 weights instead (`native.held_weights`);
+            0 where there are too few registers.
     """
 
     rows: int
     panels: int
+    held: int = 0
 
 
 # (vector bits, registers) -> blocking; measured on one machine of each kind where there was one.
 BLOCKING: dict[tuple[int, int], Blocking] = {
-    (512, 32): Blocking(12, 2),
+    (512, 32): Blocking(12, 2, held=8),
     (256, 16): Blocking(6, 1),
     (128, 32): Blocking(6, 1),
     (128, 16): Blocking(2, 1),
