@@ -10,8 +10,8 @@ tile and vector of channels before, 24 additions after, about 5 cycles of every 
 Padding taps are computed here and skipped by the direct kernels, which is why narrow maps gain less
 (`winograd_shapes` decides).
 
-What a tile touches is asked for while the tile above it is at work: maps come from the third-level
-cache or from memory, in lines too far apart for the processor to foresee.
+Tiles that hang over an odd map's end need fewer places (`winograd_tiles`): 11 x 11 positions take
+23 x 23 multiplications, not 24 x 24, and 13 x 13 made from 11 x 11 take 25 x 25 instead of 28 x 28.
 
 Weights change every step, so each step transforms them anew, in a launch of their own: 9 floats
 read and 16 written per weight pair. Tiles are taken in blocks whose transformed input stays in the
@@ -28,7 +28,6 @@ Convolutional Neural Networks, 2016.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stepgraph.backends.cpu.native.emit import Function, Module, Pointer, Value
@@ -37,9 +36,9 @@ from stepgraph.backends.cpu.native.product import PANEL, Product, Walk
 from stepgraph.backends.cpu.native.target import Target
 from stepgraph.backends.cpu.native.value import f32, i64, pointer, vector
 from stepgraph.backends.cpu.native.winograd_shapes import FORWARD_FIELDS, PLACES
+from stepgraph.backends.cpu.native.winograd_tiles import Square, Tiles, Window, transform_tiles
 
 _BLOCK = PANEL * PANEL
-Square = list[list[Value]]
 
 
 def rows_and_columns(make: Any, square: Sequence[Sequence[Value]]) -> Square:
@@ -73,137 +72,6 @@ def lanes_of(target: Target) -> int:
     return min(target.lanes, PANEL)
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A 2 x 2 tile of the output: image, its first row and column."""
-
-    image: Value
-    row: Value
-    column: Value
-
-
-class Tiles:
-    """Goes over consecutive tiles of a map, image by image, row by row."""
-
-    def __init__(self, f: Function, x: Any, first: Value) -> None:
-        self.f, self.x = f, x
-        per_image = x.tiles_y * x.tiles_x
-        image = first // per_image
-        rest = first - image * per_image
-        row = rest // x.tiles_x
-        self.image, self.row = f.variable(image), f.variable(row)
-        self.column = f.variable(rest - row * x.tiles_x)
-
-    def now(self) -> Tile:
-        """The tile at hand."""
-        return Tile(self.image.get(), self.row.get() * 2, self.column.get() * 2)
-
-    def advance(self) -> None:
-        """Moves on by one."""
-        f, x = self.f, self.x
-        column = self.column.get() + 1
-        wrapped = column == x.tiles_x
-        self.column.set(f.select(wrapped, f.index(0), column))
-        row = self.row.get() + f.cast(wrapped, i64)
-        below = row == x.tiles_y
-        self.row.set(f.select(below, f.index(0), row))
-        self.image.set(self.image.get() + f.cast(below, i64))
-
-
-class Window:
-    """Addresses of a square of positions of a map, where those outside have one of their own.
-
-    Where a window crosses a border, an address outside is replaced by that of `elsewhere` (zeros to
-    be read, a place to be written and forgotten); nothing branches on single places.
-    """
-
-    def __init__(
-        self, f: Function, size: tuple[Value, Value], tile: Tile, shift: tuple[Value | int, ...],
-        side: int, elsewhere: Pointer,
-    ) -> None:  # fmt: skip
-        self.f, self.elsewhere, self.side = f, elsewhere, side
-        height, width = size
-        self.width = width
-        top, left = tile.row - shift[0], tile.column - shift[1]
-        rows = [(top + i >= 0) & (top + i < height) for i in range(side)]
-        columns = [(left + j >= 0) & (left + j < width) for j in range(side)]
-        start = ((tile.image * height + top) * width + left) * PANEL
-        self.inside = [[row & column for column in columns] for row in rows]
-        self.whole = rows[0] & rows[-1] & columns[0] & columns[-1]
-        self.below = start + (side * PANEL * width)
-        self.offset = [[start + (width * i + j) * PANEL for j in range(side)] for i in range(side)]
-
-    def inner(self, base: Pointer) -> list[list[Pointer]]:
-        """The same where all are inside."""
-        rows = [base + row[0] for row in self.offset]
-        return [[row + j * PANEL for j in range(self.side)] for row in rows]
-
-    def either(self, body: Any) -> None:
-        """Emits the body for windows inside as a whole and for others; hands it its addresses."""
-        self.f.if_else(self.whole, lambda: body(self.inner), lambda: body(self.places))
-
-    def prefetch(self, base: Pointer, *, write: bool = False) -> None:
-        """Asks for what the tile below touches and this one does not."""
-        for row in range(2):
-            for column in range(self.side - 2, self.side):
-                line = base + (self.below + (self.width * row + column) * PANEL)
-                line.prefetch(write=write)
-
-    def places(self, base: Pointer) -> list[list[Pointer]]:
-        """Addresses within the panel that starts at `base`."""
-        return [
-            [
-                (base + self.offset[i][j]).select(self.inside[i][j], self.elsewhere)
-                for j in range(self.side)
-            ]
-            for i in range(self.side)
-        ]
-
-
-def transform_tiles(
-    f: Function,
-    x: Any,
-    tiles: tuple[Value, Value],
-    source: tuple[Pointer, Value, Value, tuple[Value, Value], tuple[Value | int, ...]],
-    to: tuple[Pointer, Value | int, Value | int, Value],
-    transform: tuple[Any, int, int],
-) -> None:
-    """Reads the tiles of a map, panel by panel, and writes what a transform makes of each.
-
-    Args:
-        f: the function.
-        x: has ``tiles_y`` and ``tiles_x``.
-        tiles: the first, and how many.
-        source: first panel of the map, floats between panels, number of panels, height and width,
-            and by how many rows and columns a tile starts before its output tile.
-        to: where the first tile's first place goes, floats between tiles, panels, places.
-        transform: a function of a square of vectors, its side, and lanes of the vectors.
-    """
-    base, base_panel, panels, size, shift = source
-    target, to_tile, to_panel, to_place = to
-    make, side, lanes = transform
-    zeros = f.stack(f32, PANEL)
-    zeros.store(f.constant(vector(f32, PANEL), 0.0))
-    walk = Tiles(f, x, tiles[0])
-    with f.loop(0, tiles[1], nonempty=True) as tile:
-        window = Window(f, size, walk.now(), shift, side, zeros)
-
-        def transformed(places: Any) -> None:
-            with f.loop(0, panels, nonempty=True) as panel:
-                start = base + panel * base_panel
-                at = places(start)
-                window.prefetch(start)
-                place = target + (tile * to_tile + panel * to_panel)
-                for lane in range(0, PANEL, lanes):
-                    square = [[(one + lane).load(lanes) for one in row] for row in at]
-                    values = [value for row in make(square) for value in row]
-                    for number, value in enumerate(values):
-                        (place + (to_place * number + lane)).store(value)
-
-        window.either(transformed)
-        walk.advance()
-
-
 class _Convolution:
     """The code of the kernel; holds what its pieces share."""
 
@@ -224,8 +92,11 @@ class _Convolution:
         self.m_place = self.m_tile * x.block + PANEL
         self.v = x.scratch + x.thread * x.scratch_size
         self.m = self.v + self.v_place * PLACES
+        self.counts = f.stack(i64, PLACES)
         self.nowhere = f.stack(f32, PANEL)
-        self.nowhere.store(f.constant(vector(f32, PANEL), 0.0))
+        self.zeros = f.stack(f32, most * PANEL)
+        for panel in range(most):
+            (self.zeros + panel * PANEL).store(f.constant(vector(f32, PANEL), 0.0))
 
     def emit(self) -> None:
         f, x = self.f, self.x
@@ -241,11 +112,12 @@ class _Convolution:
             u = x.u + first_panel * (u_place * PLACES)
             with f.loop(0, PLACES, nonempty=True) as place:
                 v, c = self.v + place * self.v_place, self.m + place * self.m_place
+                count = (self.counts + place).load()
                 with f.loop(0, x.in_panels, x.chunk, nonempty=True) as chunk:
                     walk.set(n3=least(f, x.in_panels - chunk, x.chunk))
                     walk.set(beta=f.cast(chunk > 0, f32))
                     a, b = v + chunk * self.v_panel, u + (place * u_place + chunk * _BLOCK)
-                    self.product.call(f, a, b, c, self.count, panels, walk)
+                    self.product.call(f, a, b, c, count, panels, walk)
             f.if_else(
                 x.beta == 0.0,
                 lambda: self._outputs(first_panel, panels, False),
@@ -263,6 +135,7 @@ class _Convolution:
             (x.x, self.x_panel, x.in_panels, size, shift),
             (self.v, PANEL, self.v_panel, self.v_place),
             (input_transform, 4, self.lanes),
+            self.counts,
         )
 
     def _outputs(self, first_panel: Value, panels: Value, added: bool) -> None:
@@ -270,20 +143,29 @@ class _Convolution:
         f, x, lanes = self.f, self.x, self.lanes
         alpha, beta = f.splat(x.alpha, lanes), f.splat(x.beta, lanes)
         walk = Tiles(f, x, self.first)
-        with f.loop(0, self.count, nonempty=True) as tile:
+        with f.loop(0, self.count, nonempty=True):
             size = (x.out_height, x.out_width)
-            window = Window(f, size, walk.now(), (0, 0), 2, self.nowhere)
+            tile = walk.now()
+            window = Window(f, size, tile, (0, 0), 2, self.nowhere)
+            inner = [
+                self.m + (self.m_place * number + slot * self.m_tile)
+                for number, slot in enumerate(tile.slots)
+            ]
+            # Only tiles that hang over the map's end lack places.
+            hanging = [
+                place.select(needed, self.zeros)
+                for place, needed in zip(inner, tile.needed, strict=True)
+            ]
 
-            def transformed(places: Any) -> None:
+            def transformed(places: Any, sums: list[Pointer]) -> None:
                 with f.loop(0, panels, nonempty=True) as panel:
                     start = x.y + (first_panel + panel) * self.y_panel
                     to = places(start)
                     window.prefetch(start, write=True)
-                    at = self.m + (tile * self.m_tile + panel * PANEL)
                     for lane in range(0, PANEL, lanes):
-                        places_at = [at + (self.m_place * n + lane) for n in range(PLACES)]
-                        m = [[places_at[4 * i + j].load(lanes) for j in range(4)] for i in range(4)]
-                        for i, row in enumerate(output_transform(m)):
+                        m = [(at + (panel * PANEL + lane)).load(lanes) for at in sums]
+                        made = output_transform([m[4 * i : 4 * i + 4] for i in range(4)])
+                        for i, row in enumerate(made):
                             for j, value in enumerate(row):
                                 place = to[i][j] + lane
                                 result = value * alpha
@@ -291,7 +173,11 @@ class _Convolution:
                                     result = f.fma(place.load(lanes), beta, result)
                                 place.store(result)
 
-            window.either(transformed)
+            f.if_else(
+                window.whole,
+                lambda: transformed(window.inner, inner),
+                lambda: transformed(window.places, hanging),
+            )
             walk.advance()
 
 

@@ -22,15 +22,10 @@ from stepgraph.backends.cpu.native.emit import Function, Module, Value
 from stepgraph.backends.cpu.native.layout import least, share
 from stepgraph.backends.cpu.native.product import PANEL, Product, Walk
 from stepgraph.backends.cpu.native.target import Target
-from stepgraph.backends.cpu.native.value import f32
-from stepgraph.backends.cpu.native.winograd import (
-    Square,
-    input_transform,
-    lanes_of,
-    rows_and_columns,
-    transform_tiles,
-)
+from stepgraph.backends.cpu.native.value import f32, i64
+from stepgraph.backends.cpu.native.winograd import input_transform, lanes_of, rows_and_columns
 from stepgraph.backends.cpu.native.winograd_shapes import GRADIENT_FIELDS, PLACES
+from stepgraph.backends.cpu.native.winograd_tiles import Square, transform_tiles
 
 _BLOCK = PANEL * PANEL
 
@@ -74,6 +69,7 @@ class _WeightGradient:
         self.v = x.scratch + x.thread * x.scratch_size
         self.d = self.v + self.v_place * PLACES
         self.sums = self.d + self.d_place * PLACES
+        self.counts = f.stack(i64, PLACES)
 
     def emit(self) -> None:
         f, x = self.f, self.x
@@ -85,8 +81,9 @@ class _WeightGradient:
         with f.loop(start, stop, x.block) as first:
             count = least(f, stop - first, x.block)
             self._transformed(first, count)
-            walk.set(run=count, beta=f.cast(first > start, f32))
+            walk.set(beta=f.cast(first > start, f32))
             with f.loop(0, PLACES, nonempty=True) as place:
+                walk.set(run=(self.counts + place).load())
                 with f.loop(0, self.outs, most, nonempty=True) as out:
                     panels = least(f, self.outs - out, most)
                     b = self.d + (place * self.d_place + out * self.d_panel)
@@ -111,6 +108,7 @@ class _WeightGradient:
             (x.x + self.first_in * x_panel, x_panel, self.ins, size, (x.pad_y, x.pad_x)),
             (self.v, self.v_tile, PANEL, self.v_place),
             (input_transform, 4, self.lanes),
+            self.counts,
         )
         transform_tiles(
             f,
@@ -119,6 +117,7 @@ class _WeightGradient:
             (x.y + self.first_out * y_panel, y_panel, self.outs, out_size, (0, 0)),
             (self.d, PANEL, self.d_panel, self.d_place),
             (gradient_transform, 2, self.lanes),
+            self.counts,
         )
 
     def _results(self, added: bool) -> None:

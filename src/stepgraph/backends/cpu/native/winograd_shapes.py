@@ -13,7 +13,7 @@ PLACES = 16
 
 _COMMON = (
     *("images", "height", "width", "out_height", "out_width", "pad_y", "pad_x"),
-    *("in_panels", "out_panels", "tiles_y", "tiles_x", "tiles"),
+    *("in_panels", "out_panels", "tiles_y", "tiles_x", "tiles", "needed_y", "needed_x"),
 )
 FORWARD_FIELDS = {
     **{name: pointer(f32) for name in ("x", "u", "y", "scratch")},
@@ -100,18 +100,28 @@ def suits_winograd(shape: Convolution, kind: str, prepared: bool = False) -> boo
 
 def winograd_cost(shape: Convolution, kind: str, prepared: bool = False) -> float:
     """What a pass costs by Winograd's method, in multiply-adds of the direct kernels."""
-    places = shape.size if kind == "data" else shape.out_size
-    tiles = shape.images * -(-places[0] // 2) * -(-places[1] // 2)
+    sizes = Winograd(shape).sizes(kind == "data")
+    tiles = sizes["tiles"]
+    multiplied = shape.images
+    for axis in "yx":
+        multiplied *= 4 * (sizes[f"tiles_{axis}"] - 1) + sizes[f"needed_{axis}"]
     inputs, outputs = shape.in_panels * PANEL, shape.out_panels * PANEL
     channels, times = inputs + outputs, 1
     if kind == "weights":
-        sizes, _ = Winograd(shape).weight_gradient()
-        in_group, out_group = sizes["in_group"] * PANEL, sizes["out_group"] * PANEL
+        cuts, _ = Winograd(shape).weight_gradient()
+        in_group, out_group = cuts["in_group"] * PANEL, cuts["out_group"] * PANEL
         channels = inputs * -(-outputs // out_group) + outputs * -(-inputs // in_group)
-        times = sizes["parts"]
+        times = cuts["parts"]
     costs = COSTS[kind]
-    work = tiles * (PLACES * inputs * outputs * costs.product + channels * costs.channel)
+    work = multiplied * inputs * outputs * costs.product + tiles * channels * costs.channel
     return work + inputs * outputs * (PREPARED if prepared else costs.weight * times)
+
+
+def _needed(out: int, size: int, pad: int) -> int:
+    """How many of the four rows (columns) of places the last tile needs; see `winograd_tiles`."""
+    if out % 2 == 0:
+        return 4
+    return 1 if out - pad >= size else 3
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,8 @@ class Winograd:
 
     shape: Convolution
 
-    def _sizes(self, turned: bool) -> dict[str, int]:
+    def sizes(self, turned: bool) -> dict[str, int]:
+        """What all its kernels are told; `turned` for the data gradient."""
         shape = self.shape
         (height, width), (top, left) = shape.size, shape.padding[::2]
         out_height, out_width = shape.out_size
@@ -147,6 +158,8 @@ class Winograd:
             "tiles_y": tiles_y,
             "tiles_x": tiles_x,
             "tiles": shape.images * tiles_y * tiles_x,
+            "needed_y": _needed(out_height, height, top),
+            "needed_x": _needed(out_width, width, left),
         }
 
     def convolution(self, blocking: Blocking, turned: bool) -> tuple[dict[str, int], int]:
@@ -156,7 +169,7 @@ class Winograd:
             blocking: the product's.
             turned: for the data gradient: from dy to dx.
         """
-        sizes = self._sizes(turned)
+        sizes = self.sizes(turned)
         groups = -(-sizes["out_panels"] // blocking.panels)
         fitting = BLOCK_FLOATS // (PLACES * PANEL * sizes["in_panels"])
         for block in BLOCK_TILES:
@@ -175,7 +188,7 @@ class Winograd:
 
         With more than one of ``parts``, results are partial: one after the other, to be summed.
         """
-        sizes = self._sizes(False)
+        sizes = self.sizes(False)
         for most, least in GRADIENT_CUTS:
             in_group, out_group = (min(most, sizes[n]) for n in ("in_panels", "out_panels"))
             groups = -(-sizes["in_panels"] // in_group) * -(-sizes["out_panels"] // out_group)
