@@ -36,7 +36,14 @@ from stepgraph.backends.cpu.native.product import PANEL, Product, Walk
 from stepgraph.backends.cpu.native.target import Target
 from stepgraph.backends.cpu.native.value import f32, i64, pointer, vector
 from stepgraph.backends.cpu.native.winograd_shapes import FORWARD_FIELDS, PLACES
-from stepgraph.backends.cpu.native.winograd_tiles import Square, Tiles, Window, transform_tiles
+from stepgraph.backends.cpu.native.winograd_tiles import (
+    Regions,
+    Square,
+    Tile,
+    Tiles,
+    Window,
+    transform_tiles,
+)
 
 _BLOCK = PANEL * PANEL
 
@@ -92,15 +99,17 @@ class _Convolution:
         self.m_place = self.m_tile * x.block + PANEL
         self.v = x.scratch + x.thread * x.scratch_size
         self.m = self.v + self.v_place * PLACES
-        self.counts = f.stack(i64, PLACES)
-        self.nowhere = f.stack(f32, PANEL)
-        self.zeros = f.stack(f32, most * PANEL)
-        for panel in range(most):
-            (self.zeros + panel * PANEL).store(f.constant(vector(f32, PANEL), 0.0))
+        self.regions = Regions(f, x)
+        self.starts, self.counts = f.stack(i64, PLACES), f.stack(i64, PLACES)
+        # What a tile lacks is read from here, and what does not exist is written to `nowhere`.
+        self.nothing, self.nowhere = f.stack(f32, PANEL), f.stack(f32, PANEL)
+        for place in (self.nothing, self.nowhere):
+            place.store(f.constant(vector(f32, PANEL), 0.0))
 
     def emit(self) -> None:
         f, x = self.f, self.x
         self._inputs()
+        self.regions.store_ranges(self.first, self.count, self.starts, self.counts)
         walk = Walk(f)
         u_place = x.in_panels * _BLOCK
         walk.set(a_row=PANEL, c_row=self.m_tile, run=PANEL, a3=self.v_panel, b3=_BLOCK)
@@ -111,8 +120,9 @@ class _Convolution:
             panels = least(f, x.out_panels - first_panel, most)
             u = x.u + first_panel * (u_place * PLACES)
             with f.loop(0, PLACES, nonempty=True) as place:
-                v, c = self.v + place * self.v_place, self.m + place * self.m_place
-                count = (self.counts + place).load()
+                start, count = (self.starts + place).load(), (self.counts + place).load()
+                v = self.v + (place * self.v_place + start * PANEL)
+                c = self.m + (place * self.m_place + start * self.m_tile)
                 with f.loop(0, x.in_panels, x.chunk, nonempty=True) as chunk:
                     walk.set(n3=least(f, x.in_panels - chunk, x.chunk))
                     walk.set(beta=f.cast(chunk > 0, f32))
@@ -130,40 +140,34 @@ class _Convolution:
         size, shift = (x.height, x.width), (x.pad_y, x.pad_x)
         transform_tiles(
             f,
-            x,
-            (self.first, self.count),
+            (self.regions, self.first, self.count),
             (x.x, self.x_panel, x.in_panels, size, shift),
             (self.v, PANEL, self.v_panel, self.v_place),
             (input_transform, 4, self.lanes),
-            self.counts,
         )
 
     def _outputs(self, first_panel: Value, panels: Value, added: bool) -> None:
         """Output tiles from the scratch [place][tile][panel][16]."""
         f, x, lanes = self.f, self.x, self.lanes
         alpha, beta = f.splat(x.alpha, lanes), f.splat(x.beta, lanes)
-        walk = Tiles(f, x, self.first)
-        with f.loop(0, self.count, nonempty=True):
-            size = (x.out_height, x.out_width)
+        walk = Tiles(f, self.regions, self.first)
+        with f.loop(0, self.count, nonempty=True) as number:
             tile = walk.now()
-            window = Window(f, size, tile, (0, 0), 2, self.nowhere)
-            inner = [
-                self.m + (self.m_place * number + slot * self.m_tile)
-                for number, slot in enumerate(tile.slots)
-            ]
-            # Only tiles that hang over the map's end lack places.
-            hanging = [
-                place.select(needed, self.zeros)
-                for place, needed in zip(inner, tile.needed, strict=True)
-            ]
+            window = Window(f, (x.out_height, x.out_width), tile, (0, 0), 2, self.nowhere)
 
-            def transformed(places: Any, sums: list[Pointer]) -> None:
+            def transformed(places: Any) -> None:
+                # Only tiles that hang over an end lack places, and none of them is whole.
+                whole = places == window.inner
                 with f.loop(0, panels, nonempty=True) as panel:
                     start = x.y + (first_panel + panel) * self.y_panel
                     to = places(start)
                     window.prefetch(start, write=True)
+                    at = self.m + (number * self.m_tile + panel * PANEL)
+                    sums = [at + self.m_place * place for place in range(PLACES)]
+                    if not whole:
+                        sums = [self._or_nothing(tile, *both) for both in enumerate(sums)]
                     for lane in range(0, PANEL, lanes):
-                        m = [(at + (panel * PANEL + lane)).load(lanes) for at in sums]
+                        m = [(one + lane).load(lanes) for one in sums]
                         made = output_transform([m[4 * i : 4 * i + 4] for i in range(4)])
                         for i, row in enumerate(made):
                             for j, value in enumerate(row):
@@ -173,12 +177,15 @@ class _Convolution:
                                     result = f.fma(place.load(lanes), beta, result)
                                 place.store(result)
 
-            f.if_else(
-                window.whole,
-                lambda: transformed(window.inner, inner),
-                lambda: transformed(window.places, hanging),
-            )
+            window.either(transformed)
             walk.advance()
+
+    def _or_nothing(self, tile: Tile, place: int, at: Pointer) -> Pointer:
+        """The address of a tile's number, or of zeros if the tile does not need this place."""
+        i, j = divmod(place, 4)
+        down, across = tile.hangs
+        lacks = (down & (self.x.needed_y <= i)) | (across & (self.x.needed_x <= j))
+        return self.nothing.select(lacks, at)
 
 
 def _emit_weights(module: Module, target: Target, turned: bool) -> None:

@@ -25,7 +25,7 @@ from stepgraph.backends.cpu.native.target import Target
 from stepgraph.backends.cpu.native.value import f32, i64
 from stepgraph.backends.cpu.native.winograd import input_transform, lanes_of, rows_and_columns
 from stepgraph.backends.cpu.native.winograd_shapes import GRADIENT_FIELDS, PLACES
-from stepgraph.backends.cpu.native.winograd_tiles import Square, transform_tiles
+from stepgraph.backends.cpu.native.winograd_tiles import Regions, Square, transform_tiles
 
 _BLOCK = PANEL * PANEL
 
@@ -69,7 +69,8 @@ class _WeightGradient:
         self.v = x.scratch + x.thread * x.scratch_size
         self.d = self.v + self.v_place * PLACES
         self.sums = self.d + self.d_place * PLACES
-        self.counts = f.stack(i64, PLACES)
+        self.regions = Regions(f, x)
+        self.starts, self.counts = f.stack(i64, PLACES), f.stack(i64, PLACES)
 
     def emit(self) -> None:
         f, x = self.f, self.x
@@ -81,14 +82,16 @@ class _WeightGradient:
         with f.loop(start, stop, x.block) as first:
             count = least(f, stop - first, x.block)
             self._transformed(first, count)
+            self.regions.store_ranges(first, count, self.starts, self.counts)
             walk.set(beta=f.cast(first > start, f32))
             with f.loop(0, PLACES, nonempty=True) as place:
+                skipped = (self.starts + place).load()
                 walk.set(run=(self.counts + place).load())
                 with f.loop(0, self.outs, most, nonempty=True) as out:
                     panels = least(f, self.outs - out, most)
-                    b = self.d + (place * self.d_place + out * self.d_panel)
+                    b = self.d + (place * self.d_place + out * self.d_panel + skipped * PANEL)
                     c = self.sums + (place * self.sum_place + out * self.sum_panel)
-                    a = self.v + place * self.v_place
+                    a = self.v + (place * self.v_place + skipped * self.v_tile)
                     self.product.call(f, a, b, c, self.ins * PANEL, panels, walk)
         f.if_else(
             x.beta == 0.0,
@@ -103,21 +106,17 @@ class _WeightGradient:
         y_panel = x.images * x.out_height * x.out_width * PANEL
         transform_tiles(
             f,
-            x,
-            (first, count),
+            (self.regions, first, count),
             (x.x + self.first_in * x_panel, x_panel, self.ins, size, (x.pad_y, x.pad_x)),
             (self.v, self.v_tile, PANEL, self.v_place),
             (input_transform, 4, self.lanes),
-            self.counts,
         )
         transform_tiles(
             f,
-            x,
-            (first, count),
+            (self.regions, first, count),
             (x.y + self.first_out * y_panel, y_panel, self.outs, out_size, (0, 0)),
             (self.d, PANEL, self.d_panel, self.d_place),
             (gradient_transform, 2, self.lanes),
-            self.counts,
         )
 
     def _results(self, added: bool) -> None:

@@ -3,8 +3,11 @@
 The last tile of an odd map hangs over its end. Only the first row of its output exists, to which
 the last row of places adds nothing, and the weight gradient's dY is zero there. If what it reads
 ends after the first row too, as in the gradient of a convolution without padding, it fills the
-first row of places alone: B^T (a, 0, 0, 0) = (a, 0, 0, 0). Likewise across. So each place has a
-*slot* for every tile that needs it, and its product is that much smaller.
+first row of places alone: B^T (a, 0, 0, 0) = (a, 0, 0, 0). Likewise across.
+
+So tiles are taken in an order in which those that need a place stand together, whichever it is,
+and its product leaves the others out: first, of all images, those that hang over the lower end
+alone; then those that do not hang; then those over the right end alone; then the corners.
 
 What a tile touches is asked for while the tile above it is at work: maps come from the third-level
 cache or from memory, in lines too far apart for the processor to foresee.
@@ -16,13 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepgraph.backends.cpu.native.emit import Function, Pointer, Value
-from stepgraph.backends.cpu.native.layout import greatest
+from stepgraph.backends.cpu.native.layout import greatest, least
 from stepgraph.backends.cpu.native.product import PANEL
 from stepgraph.backends.cpu.native.value import f32, i64, vector
+from stepgraph.backends.cpu.native.winograd_shapes import PLACES
 
 Square = list[list[Value]]
-# Kinds of the four rows (columns) of places: a tile needs both in the middle or neither.
-_ALIKE = (0, 1, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -33,71 +35,102 @@ class Tile:
         image: which.
         row: its first.
         column: its first.
-        slots: for every place, how many tiles before this one need it.
-        needed: for every place, whether this one does.
+        hangs: whether it hangs over the lower end, and over the right one.
     """
 
     image: Value
     row: Value
     column: Value
-    slots: list[Value]
-    needed: list[Value]
+    hangs: tuple[Value, Value]
+
+
+class Regions:
+    """How many tiles there are of each kind; what every walk and every range is made from."""
+
+    def __init__(self, f: Function, x: Any) -> None:
+        self.f, self.x = f, x
+        # Rows (columns) of tiles that hang over the end, and the others.
+        self.over = [f.cast(needed < 4, i64) for needed in (x.needed_y, x.needed_x)]
+        self.inner = [x.tiles_y - self.over[0], x.tiles_x - self.over[1]]
+        down, right = self.over
+        high, wide = self.inner
+        self.ends = [x.images * down * wide]
+        for size in (high * wide, high * right, down * right):
+            self.ends.append(self.ends[-1] + x.images * size)
+
+    def store_ranges(self, first: Value, count: Value, starts: Pointer, counts: Pointer) -> None:
+        """Writes which of some tiles need each place: from where on, and how many, at least 1.
+
+        Where none does, one is taken that gives zeros there.
+        """
+        f, x = self.f, self.x
+        lower, plain, right, end = self.ends
+        for place in range(PLACES):
+            i, j = divmod(place, 4)
+            # Whether tiles that hang down, or to the right, leave this place out.
+            down, across = x.needed_y <= i, x.needed_x <= j
+            low = f.select(down, lower, 0) - first
+            high = f.select(across, plain, f.select(down, right, end)) - first
+            start = least(f, greatest(f, low, 0), count - 1)
+            (starts + place).store(start)
+            (counts + place).store(greatest(f, least(f, high, count) - start, 1))
 
 
 class Tiles:
-    """Goes over consecutive tiles of a map, image by image, row by row; counts who needs what."""
+    """Goes over consecutive tiles: region by region, image by image, row by row."""
 
-    def __init__(self, f: Function, x: Any, first: Value) -> None:
-        self.f, self.x = f, x
-        per_image = x.tiles_y * x.tiles_x
-        image = first // per_image
-        rest = first - image * per_image
-        row = rest // x.tiles_x
-        self.image, self.row = f.variable(image), f.variable(row)
-        self.column = f.variable(rest - row * x.tiles_x)
-        self.slots = [[f.variable(f.index(0)) for _ in range(3)] for _ in range(3)]
+    def __init__(self, f: Function, regions: Regions, first: Value) -> None:
+        self.f, self.regions, self.number = f, regions, f.variable(first)
+        zero, no = f.index(0), f.index(0) > 0
+        self.image, self.row, self.column = (f.variable(zero) for _ in range(3))
+        self.top, self.bottom, self.left, self.right = (f.variable(zero) for _ in range(4))
+        self.end = f.variable(zero)
+        self.hangs = f.variable(no), f.variable(no)
+        self._enter()
+
+    def _enter(self) -> None:
+        """Finds the region and the place of the tile whose number it is."""
+        f, regions, number = self.f, self.regions, self.number.get()
+        lower, plain, right, end = regions.ends
+        down = (number < lower) | (number >= right)
+        across = number >= plain
+        start = f.select(across, f.select(down, right, plain), f.select(down, f.index(0), lower))
+        self.end.set(f.select(across, f.select(down, end, right), f.select(down, lower, plain)))
+        borders, sizes = [], []
+        for over, inner, hangs in zip(regions.over, regions.inner, (down, across), strict=True):
+            borders.append(f.select(hangs, inner, 0))
+            # At least 1: behind the last tile there is no region.
+            sizes.append(greatest(f, f.select(hangs, over, inner), 1))
+        line = (number - start) // sizes[1]
+        image = line // sizes[0]
+        self.image.set(image)
+        self.row.set(borders[0] + line - image * sizes[0])
+        self.column.set(borders[1] + number - start - line * sizes[1])
+        self.top.set(borders[0])
+        self.bottom.set(borders[0] + sizes[0])
+        self.left.set(borders[1])
+        self.right.set(borders[1] + sizes[1])
+        for variable, hangs in zip(self.hangs, (down, across), strict=True):
+            variable.set(hangs)
 
     def now(self) -> Tile:
         """The tile at hand."""
-        image, row, column = self.image.get(), self.row.get() * 2, self.column.get() * 2
-        needed = self._needed()
-        slots = [self.slots[i][j].get() for i in _ALIKE for j in _ALIKE]
-        return Tile(image, row, column, slots, [needed[i][j] for i in _ALIKE for j in _ALIKE])
-
-    def _needed(self) -> list[list[Value]]:
-        """Whether the tile at hand needs the places of each kind: rows, columns."""
-        x = self.x
-        by_axis = []
-        for at, tiles, needed in (
-            (self.row, x.tiles_y, x.needed_y),
-            (self.column, x.tiles_x, x.needed_x),
-        ):
-            inner = at.get() + 1 < tiles
-            by_axis.append([inner | (needed > number) for number in (0, 1, 3)])
-        return [[row & column for column in by_axis[1]] for row in by_axis[0]]
+        hangs = (self.hangs[0].get(), self.hangs[1].get())
+        return Tile(self.image.get(), self.row.get() * 2, self.column.get() * 2, hangs)
 
     def advance(self) -> None:
         """Moves on by one."""
-        f, x = self.f, self.x
-        for slots, row in zip(self.slots, self._needed(), strict=True):
-            for slot, needed in zip(slots, row, strict=True):
-                slot.set(slot.get() + f.cast(needed, i64))
+        f = self.f
         column = self.column.get() + 1
-        wrapped = column == x.tiles_x
-        self.column.set(f.select(wrapped, f.index(0), column))
+        wrapped = column == self.right.get()
+        self.column.set(f.select(wrapped, self.left.get(), column))
         row = self.row.get() + f.cast(wrapped, i64)
-        below = row == x.tiles_y
-        self.row.set(f.select(below, f.index(0), row))
+        below = row == self.bottom.get()
+        self.row.set(f.select(below, self.top.get(), row))
         self.image.set(self.image.get() + f.cast(below, i64))
-
-    def store_counts(self, to: Pointer) -> None:
-        """Writes how many tiles need each place, at least 1.
-
-        Where none does, the first slot holds what the last tile would have there: zeros times
-        numbers that exist.
-        """
-        for place, (i, j) in enumerate((i, j) for i in _ALIKE for j in _ALIKE):
-            (to + place).store(greatest(self.f, self.slots[i][j].get(), 1))
+        self.number.set(self.number.get() + 1)
+        with f.if_(self.number.get() == self.end.get(), likely=False):
+            self._enter()
 
 
 class Window:
@@ -152,50 +185,42 @@ class Window:
 
 def transform_tiles(
     f: Function,
-    x: Any,
-    tiles: tuple[Value, Value],
+    tiles: tuple[Regions, Value, Value],
     source: tuple[Pointer, Value, Value, tuple[Value, Value], tuple[Value | int, ...]],
     to: tuple[Pointer, Value | int, Value | int, Value],
     transform: tuple[Any, int, int],
-    counts: Pointer,
 ) -> None:
     """Reads the tiles of a map, panel by panel, and writes what a transform makes of each.
 
     Args:
         f: the function.
-        x: has ``tiles_y`` and ``tiles_x``.
-        tiles: the first, and how many.
+        tiles: all, the first, and how many.
         source: first panel of the map, floats between panels, number of panels, height and width,
             and by how many rows and columns a tile starts before its output tile.
         to: where the first tile's first place goes, floats between tiles, panels, places.
         transform: a function of a square of vectors, its side, and lanes of the vectors.
-        counts: where to write how many tiles each place has.
     """
     base, base_panel, panels, size, shift = source
     target, to_tile, to_panel, to_place = to
     make, side, lanes = transform
     zeros = f.stack(f32, PANEL)
     zeros.store(f.constant(vector(f32, PANEL), 0.0))
-    walk = Tiles(f, x, tiles[0])
-    with f.loop(0, tiles[1], nonempty=True):
-        tile = walk.now()
-        window = Window(f, size, tile, shift, side, zeros)
-        # A tile that does not need a place writes where the next that does will.
-        slots = [
-            target + (to_place * number + slot * to_tile) for number, slot in enumerate(tile.slots)
-        ]
+    regions, first, count = tiles
+    walk = Tiles(f, regions, first)
+    with f.loop(0, count, nonempty=True) as tile:
+        window = Window(f, size, walk.now(), shift, side, zeros)
 
         def transformed(places: Any) -> None:
             with f.loop(0, panels, nonempty=True) as panel:
                 start = base + panel * base_panel
                 at = places(start)
                 window.prefetch(start)
+                place = target + (tile * to_tile + panel * to_panel)
                 for lane in range(0, PANEL, lanes):
                     square = [[(one + lane).load(lanes) for one in row] for row in at]
                     values = [value for row in make(square) for value in row]
-                    for slot, value in zip(slots, values, strict=True):
-                        (slot + (panel * to_panel + lane)).store(value)
+                    for number, value in enumerate(values):
+                        (place + (to_place * number + lane)).store(value)
 
         window.either(transformed)
         walk.advance()
-    walk.store_counts(counts)
