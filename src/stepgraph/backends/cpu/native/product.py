@@ -115,6 +115,9 @@ def _field(f: Function, walk: Pointer, name: str) -> Value:
 # goes from row to row by additions, whose latency the many multiply-adds of a step hide. Left to
 # itself it does so with few rows too, which costs 7 % of a 6-row step.
 _ROWS_WITH_OFFSETS = 8
+# A narrow result's steps do half as much for a row and hide half as many additions, so its rows go
+# in groups of this many, each with an address of its own: 24 rows take 320 ns instead of 510.
+_GROUP = 6
 
 # Steps after which accumulators are added to totals.
 SUMMED = 128
@@ -252,16 +255,25 @@ class Product:
             if rows <= _ROWS_WITH_OFFSETS:
                 offsets = [f.opaque(offset) for offset in offsets]
 
-            def step(a: Pointer, b: Pointer) -> None:
+            size = _GROUP if width < PANEL and rows > _ROWS_WITH_OFFSETS else rows
+
+            def heads(a: Pointer) -> list[Pointer]:
+                """The first row of each group, about whose distance LLVM knows nothing."""
+                others = [a + offsets[row] for row in range(size, rows, size)]
+                return [a, *(f.at_address(f.opaque(f.address_of(at)), f32) for at in others)]
+
+            def step(groups: list[Pointer], b: Pointer) -> None:
                 starts = [b] + [b + field["b_panel"] * panel for panel in range(1, panels)]
                 b_row = [(at + part * count).load(count) for at in starts for part in range(parts)]
                 for number, row in enumerate(sums):
-                    value = f.splat((a + offsets[number] if number else a).load(), count)
+                    group, place = divmod(number, size)
+                    at = groups[group] + offsets[place] if place else groups[group]
+                    value = f.splat(at.load(), count)
                     for total, factor in zip(row, b_row, strict=True):
                         total.set(f.fma(value, factor, total.get()))
 
             totals = _Totals(f, [total for row in sums for total in row], zero)
-            self._levels(f, x, field, step, totals)
+            self._levels(f, x, field, (heads, step), totals)
             totals.finish()
             self._store(f, x.c, field, sums, count)
             if width < PANEL:
@@ -271,22 +283,24 @@ class Product:
         return f
 
     def _levels(
-        self, f: Function, x: Any, field: dict[str, Value], step: Any, totals: _Totals
+        self, f: Function, x: Any, field: dict[str, Value], code: tuple[Any, Any], totals: _Totals
     ) -> None:
-        """The four nested levels of a walk, outermost first."""
+        """The four nested levels of a walk, outermost first; what starts a run, and its step."""
+        heads, step = code
         a3, b3 = f.variable(x.a), f.variable(x.b)
         with f.loop(0, field["n3"], nonempty=True):
             a2, b2 = f.variable(a3.get()), f.variable(b3.get())
             with f.loop(0, field["n2"], nonempty=True):
                 a1, b1 = f.variable(a2.get()), f.variable(b2.get())
                 with f.loop(0, field["n1"], nonempty=True):
-                    a, b = f.variable(a1.get()), f.variable(b1.get())
+                    rows, b = [f.variable(at) for at in heads(a1.get())], f.variable(b1.get())
                     with f.loop(0, field["run"], SUMMED, nonempty=True) as first:
                         left = field["run"] - first
                         count = f.select(left < SUMMED, left, SUMMED)
                         with f.loop(0, count, nonempty=True):
-                            step(a.get(), b.get())
-                            a.set(a.get() + field["a_k"])
+                            step([a.get() for a in rows], b.get())
+                            for a in rows:
+                                a.set(a.get() + field["a_k"])
                             b.set(b.get() + field["b_k"])
                         totals.after(count)
                     a1.set(a1.get() + field["a1"])
