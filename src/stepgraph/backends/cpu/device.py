@@ -12,7 +12,7 @@ from stepgraph.backends.base import StepTime
 from stepgraph.backends.cpu import lowering as _lowerings
 from stepgraph.backends.cpu.chains import chained
 from stepgraph.backends.cpu.crop_taps import crop_taps
-from stepgraph.backends.cpu.feeding import Feeder
+from stepgraph.backends.cpu.feeding import Feeder, lent_feeds
 from stepgraph.backends.cpu.fold_scales import fold_scales
 from stepgraph.backends.cpu.kernels.library import addresses, fetch_module
 from stepgraph.backends.cpu.lower import Lowering
@@ -65,6 +65,7 @@ FOR_PREPARED = ("fold_scales", "crop_taps")
 OWN_PASSES = (
     *("variable_shapes", "fuse", "layout", "in_place", "fold_updates", "share_memory", "winograd"),
     *("moments", "chain", "tiles", "ask_ahead", "gather_taps", "few_rows", "prepare", "keep_dear"),
+    "lend_feeds",
 )
 
 # Composites that run faster spelled out, because the parts fuse with what stands around them.
@@ -123,14 +124,19 @@ class CpuRunner:
             self.steps = chained(self.steps, kept, self._pool.threads, tiled, asking)
         self.arena = Arena(self.steps, kept, share=share)
         feeds = lowering.feeds.items()
-        self._feeders = [(n, Feeder(b.elements.reshape(b.shape), self._pool)) for n, b in feeds]
+        feeders = {b: Feeder(b.elements.reshape(b.shape), self._pool) for _, b in feeds}
+        self._feeders = [(n, feeders[b]) for n, b in feeds]
         self._results = [b.elements.reshape(b.shape) for b in lowering.targets]
         # Launches that fetch an argument: (their record, the record they fill in, its slot).
         self._fetches: list[tuple[int, int, int]] = []
+        # Arguments that are addresses in feeds: (the feed, record, slot, bytes from its start).
+        self._feed_slots: list[tuple[Buffer, int, int, int]] = []
         # What chains look up while they run.
         self._tables: list[Array] = []
         self._preparing = self._load(self.prepared) if self.prepared else None
         self._native = self._load(self.steps)
+        if "lend_feeds" not in self._disable:
+            self._lend(feeders, lowering.targets)
         self._version = self._state.version
         # State of the variables that prepared launches read when they last ran.
         self._latest = -1
@@ -139,6 +145,7 @@ class CpuRunner:
     def _load(self, steps: Sequence[Step]) -> NativeProgram:
         native = NativeProgram()
         self._fetches.clear()
+        self._feed_slots.clear()
         kernels = [s for step in steps for s in _kernels_of(step)]
         table = addresses([s.source for s in kernels if s.source is not None])
         chains: list[tuple[ChainStep, list[tuple[int, int]], Array]] = []
@@ -165,6 +172,19 @@ class CpuRunner:
         for fetch, number, slot in self._fetches:
             native.slots(fetch)[1] = native.slots(number)[slot : slot + 1].ctypes.data
         return native
+
+    def _lend(self, feeders: Mapping[Buffer, Feeder], targets: Sequence[Buffer]) -> None:
+        """Lets launches read feeds where their arrays are."""
+        members: list[Step] = []
+        for step in self.steps:
+            members += _kernels_of(step) or [step]
+        lent = lent_feeds(members, targets)
+        readers: dict[Buffer, list[tuple[Array, int]]] = {feed: [] for feed in lent}
+        for feed, number, slot, offset in self._feed_slots:
+            if feed in lent:
+                readers[feed].append((self._native.slots(number)[slot : slot + 1], offset))
+        for feed, slots in readers.items():
+            feeders[feed].lend(slots)
 
     def _launch_chain(
         self, native: NativeProgram, step: ChainStep, fields: Sequence[Sequence[str]]
@@ -219,6 +239,11 @@ class CpuRunner:
         tasks, name = (step.tasks, step.name) if alone else (0, PART)
         number = native.launch(address, layout.pack(**values), tasks, name)
         slots = list(layout.fields)
+        for name, value in step.arguments.items():
+            place = At(value) if isinstance(value, Buffer) else value
+            if isinstance(place, At) and place.buffer.root.kind == "feed":
+                offset = place.offset * place.buffer.flat().itemsize
+                self._feed_slots.append((place.buffer.root, number, slots.index(name), offset))
         for record, name in zip(records, fetched, strict=True):
             self._fetches.append((record, number, slots.index(name)))
         return number

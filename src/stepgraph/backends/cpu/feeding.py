@@ -2,13 +2,17 @@
 
 A `Deferred` (see `backends.base`) says what an array would be made of. Pictures and rows picked
 from arrays are written by kernels that all threads share; others write themselves.
+
+An array that lies as a step wants it is not copied: the launches that read it are told its address
+(`lent_feeds` says of which feeds that holds). A run ends before its caller goes on, and so before
+the array can change.
 """
 
 from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,19 +26,44 @@ from stepgraph.backends.cpu.kernels.pictures import (
     fields,
 )
 from stepgraph.backends.cpu.native.pool import Pool, Program
-from stepgraph.backends.cpu.plan import KernelSource
+from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep, Step
 from stepgraph.graph.definition import Array
 
 # Tasks that a batch is cut into: enough to be shared evenly, few enough to be worth a claim.
 TASKS = 16
 # Bytes that one thread writes sooner than a second one is told.
 ALONE = 1 << 15
+# Bytes from which on an array is read where it is; copying fewer takes less than a microsecond.
+LENT = 1 << 12
+# Kernels may read so many bytes behind what they need, and memory ends at pages of no fewer.
+BEHIND, PAGE = 64, 4096
 # The first arguments of the kernel for rows.
 FIRST = ("index", "source", "out", "size")
 
 
+def lent_feeds(steps: Sequence[Step], targets: Sequence[Buffer]) -> set[Buffer]:
+    """Feeds that launches only read, by an address among their arguments.
+
+    Args:
+        steps: of a run; of chains their members.
+        targets: what is read after the run.
+    """
+    kept_back = {b.root for b in targets}
+    for step in steps:
+        kept_back |= {b.root for b in step.writes}
+        given = step.arguments.values() if isinstance(step, KernelStep) else ()
+        addressed = {v.buffer if isinstance(v, At) else v for v in given if _is_place(v)}
+        kept_back |= {b.root for b in step.reads} - {b.root for b in addressed}
+    read = {b.root for step in steps for b in step.reads}
+    return {b for b in read - kept_back if b.kind == "feed" and b.count * b.dtype.size >= LENT}
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, At | Buffer)
+
+
 class Feeder:
-    """Writes one feed's values, run after run.
+    """Writes one feed's values, run after run, or tells its readers where they are.
 
     Args:
         place: where the step reads them.
@@ -44,6 +73,9 @@ class Feeder:
     def __init__(self, place: Array, pool: Pool) -> None:
         self._place = place
         self._pool = pool
+        # Argument slots of the launches that read it, and bytes from its start.
+        self._readers: list[tuple[Array, int]] = []
+        self._own = self._told = _address(place)
         self._known: dict[Any, tuple[Program, Array]] = {}
         # What the newest deferred value was made of, its launch, and its slots for places within
         # that: from step to step nothing else changes.
@@ -53,11 +85,25 @@ class Feeder:
         self._program: Program | None = None
         self._slots: Array = np.zeros(0, np.int64)
 
+    def lend(self, readers: list[tuple[Array, int]]) -> None:
+        """Says who may be told to read elsewhere.
+
+        Args:
+            readers: argument slots, each one number, with the bytes from the feed's start that it
+                points to.
+        """
+        self._readers = readers
+
     def write(self, value: Any) -> None:
         """Writes an array, or what a `Deferred` stands for."""
         if isinstance(value, np.ndarray):
+            if self._readers and self._lies_well(value):
+                self._tell(_address(value))
+                return
+            self._tell(self._own)
             self._place[...] = value
             return
+        self._tell(self._own)
         index, moves = value.index, getattr(value, "moves", None)
         scale = getattr(value, "normalize", None)
         if (
@@ -80,6 +126,21 @@ class Feeder:
             first, step = _address(moves), moves.strides[0]
             slots[1:4] = first, first + step, first + 2 * step
         self._pool.run(self._program)
+
+    def _lies_well(self, value: Array) -> bool:
+        """Whether kernels can read an array as if it were the feed's own memory."""
+        flags, own = value.flags, self._place
+        if not (flags.c_contiguous and flags.aligned and value.dtype == own.dtype):
+            return False
+        left = -(_address(value) + value.nbytes) % PAGE
+        return value.shape == own.shape and left >= BEHIND
+
+    def _tell(self, address: int) -> None:
+        """Makes the readers read from an address."""
+        if address != self._told:
+            for slot, offset in self._readers:
+                slot[0] = address + offset
+            self._told = address
 
     def _prepared(self, value: Any) -> Program | None:
         """The launch for what a value is made of; None if there is no kernel for it."""

@@ -110,6 +110,9 @@ SHAPES = [
     Convolution(10, (5, 4), (17, 35), (3, 3), stride=(2, 1), dilation=(1, 2), padding=(1, 1, 2, 2)),
     Convolution(8, (6, 6), (48, 20), (1, 1), stride=(2, 2)),
     Convolution(2, (9, 9), (5, 16), (3, 3), dilation=(2, 2), padding=(2, 2, 2, 2), rows=True),
+    Convolution(64, (1, 1), (784, 40), (1, 1), rows=True),
+    Convolution(600, (1, 1), (48, 10), (1, 1), rows=True),
+    Convolution(3, (2, 3), (176, 33), (1, 1), rows=True),
 ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stepgraph.backends.cpu.chains import panel_cuts, share_cuts
@@ -16,7 +17,7 @@ from stepgraph.backends.cpu.fusion import Group
 from stepgraph.backends.cpu.layout_choice import Layouts
 from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS, panels_of
 from stepgraph.backends.cpu.lower import Lowering
-from stepgraph.backends.cpu.lowering.few_rows import add_few_rows
+from stepgraph.backends.cpu.lowering.few_rows import add_few_rows, suits_few_rows
 from stepgraph.backends.cpu.lowering.winograd import (
     add_convolution,
     add_in_parts,
@@ -238,6 +239,14 @@ def _gathered(
     return taps, flat
 
 
+def _rows_kept(ctx: Lowering, op: Operation, source: Tensor, shape: Convolution) -> Convolution:
+    """A dense layer's shape, reading what is there in rows alone (what was fed, say) as it lies."""
+    few = "few_rows" not in ctx.disabled and suits_few_rows(shape)
+    reads = op.type == "matrix_multiplication" and any(t is source for t in op.inputs)
+    suits = reads and shape.fits_rows and not few
+    return replace(shape, rows=True) if suits and not ctx.has(source, PANELS) else shape
+
+
 def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> bool:
     parts = _parts(op, ctx.fixed)
     if parts is None:
@@ -251,7 +260,8 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
     shape = _convolution_of(op, stem, ctx.fixed)
     if shape is None:
         return False
-    inner = STEM if stem else WEIGHTS
+    shape = _rows_kept(ctx, op, source, shape)
+    inner, outer = STEM if stem else WEIGHTS, ROWS if shape.rows else PANELS
     from stepgraph.backends.cpu.native.kernels import load_kernels
 
     blocking = load_kernels().blocking
@@ -260,7 +270,7 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
     suits = not dense and suits_winograd(shape, kind, weights.operation in ctx.fixed)
     winograd = suits and "winograd" not in ctx.disabled
     if kind != "weights":
-        reader, writer = ctx.value(data, ROWS if stem else PANELS), ctx.output(result, PANELS)
+        reader, writer = ctx.value(data, outer), ctx.output(result, PANELS)
         w = ctx.value(weights, inner)
         if winograd:
             operands = (reader, w, writer)
@@ -278,7 +288,7 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
         step.arguments = {**values, "x": At(x), "w": At(w), "y": At(y), "alpha": 1.0, "beta": 0.0}
         step.grid = _grid(writer, values, blocking.panels)
     else:
-        x = ctx.value(source, ROWS if stem else PANELS)
+        x = ctx.value(source, outer)
         y = ctx.value(op.inputs[1] if dense else op.inputs[0], PANELS)
         target, (alpha, beta) = ctx.output(update[0] if update else result, inner), (1.0, 0.0)
         if update:

@@ -17,6 +17,13 @@ from stepgraph.backends.cpu.plan import At, Buffer, Grid, KernelSource, KernelSt
 from stepgraph.graph.dtypes import float32
 
 
+def suits_few_rows(shape: Convolution) -> bool:
+    """Whether it is a flat product over panels of so few positions."""
+    rows = shape.images * shape.size[0] * shape.size[1]
+    few = few_rows(DATA, rows, host_target()) is not None
+    return few and shape.pointwise and not shape.rows
+
+
 def add_few_rows(
     ctx: Lowering,
     name: str,
@@ -41,7 +48,7 @@ def add_few_rows(
         Whether it was: not if there are too many positions or it is no flat product.
     """
     spec = few_rows(kind, shape.images * shape.size[0] * shape.size[1], host_target())
-    if spec is None or not shape.pointwise or shape.rows:
+    if spec is None or not suits_few_rows(shape):
         return False
     x, w, y = operands
     if kind == DATA and _add_in_order(ctx, name, source, shape, spec.rows, operands):

@@ -36,6 +36,9 @@ ARGUMENTS = Arguments(FIELDS)
 # Depth (k steps) of a product between two visits of C: a panel of B this deep is 16 KiB and stays
 # in the first-level cache while all rows of a task go over it.
 DEPTH = 256
+# A flat product's task of at most so many rows goes over the whole depth in one visit: each weight
+# is used a few times only, and need not stay in the first-level cache for that.
+FEW_TASK_ROWS = 64
 # Channels up to which the rest of their panel is left out of sums.
 FEW_CHANNELS = 8
 # Multiply-adds that a task should at least do: some ten microseconds, a hundred times its overhead.
@@ -46,6 +49,11 @@ LEAST_TASK_WORK = 1 << 16
 # tasks are plenty for any number of threads (beyond that, B is only read more often).
 TASK_ROWS = 32
 TASKS = 192
+# Fewest input channels in a task of a weight gradient that reads rows.
+TASK_CHANNELS = 48
+# Most lines of 64 bytes, of a power of two, that may divide a row that products read in place: rows
+# a multiple of 4 KiB apart share one set of the first-level cache.
+ROW_LINES = 2
 # A data gradient of fewer tasks than this is cut further than would be best for few threads.
 ENOUGH_TASKS = 16
 # A data gradient with taps holds its weights (`native.held_weights`) up to so many images, whose
@@ -100,7 +108,8 @@ class Convolution:
         dilation: down, across.
         padding: zeros above, below, left, right.
         rows: the input is an array [images, height, width, channels] instead of panels: for
-            a first layer of few channels, which panels of 16 would inflate.
+            a first layer of few channels, which panels of 16 would inflate, or a dense layer on
+            what is there in rows (see `fits_rows`).
     """
 
     images: int
@@ -184,6 +193,16 @@ class Convolution:
     def w_shape(self) -> tuple[int, ...]:
         """Shape of the weights' memory."""
         return (self.out_panels, self.in_panels, self.taps, self.channel_width, PANEL)
+
+    @property
+    def fits_rows(self) -> bool:
+        """Whether a product reads rows as fast as panels, with weights that lie the same.
+
+        Channels must fill their panels, and neighbouring rows must not compete for the same places
+        of the first-level cache.
+        """
+        lines, rest = divmod(self.channels[0], PANEL)
+        return self.pointwise and not rest and lines > 1 and math.gcd(lines, 64) <= ROW_LINES
 
     def multiply_adds(self) -> int:
         """What one pass computes, taps in the padding not counted (up to strips' borders).
@@ -282,6 +301,8 @@ class Convolution:
         if mode != IMAGES:
             parts = self._tiled(parts, units, units, (height, width))
         chunk = max(1, round(DEPTH / (self.taps * self.channel_width)))
+        if mode == FLAT and units <= FEW_TASK_ROWS * parts:
+            chunk = self.in_panels
         return self._arguments(self.channels[1], mode, units, parts, chunk), groups * parts
 
     def data_gradient(self, blocking: Blocking) -> tuple[dict[str, int], int]:
@@ -333,6 +354,9 @@ class Convolution:
         groups = -(-self.out_panels // blocking.panels)
         units = self.in_panels * self.kernel[0]
         by_work = self._work_parts(groups)
+        if mode == FLAT and self.channel_width > PANEL:
+            units = self.channel_width
+            by_work = max(1, min(by_work, units // TASK_CHANNELS))
         positions = self.images * height * width
         rooms = positions if mode == FLAT else self.images
         wanted = -(-SPLIT_TASKS // groups)

@@ -7,6 +7,9 @@ kernel over 3 channels), columns are output channels, and the walk goes over pos
 operands are read in place. With alpha = -lr, beta = 1 and dw the weights themselves, this *is* the
 step of plain gradient descent: no gradient is stored and no pass updates anything.
 
+Where a dense layer's input lies in rows, all of a row's channels are side by side in both operands,
+and any number of them are rows of one product.
+
 Per task: a group of output panels, a share of (input panel, kernel row), and, where that makes few
 tasks, a share of the positions, whose partial result `partials` adds to the others. Positions are
 taken in blocks small enough for the first-level cache; each block of dy is used for all of the
@@ -74,10 +77,20 @@ class _WeightGradient:
         with f.loop(self.first, self.last, x.chunk) as first:
             count = least(f, x.chunk, self.last - first)
             self.walk.set(run=count, beta=f.select(first == self.first, x.beta, 1.0))
-            with f.loop(self.start, self.stop) as unit:
-                a = x.x + (unit * self.x_panel + first * x.channel_width)
-                b, c = self.dy + first * PANEL, self.dw + unit * self.w_panel
-                self.product.call(f, a, b, c, x.channel_width, self.panels, self.walk, self.narrow)
+            a, b = x.x + first * x.channel_width, self.dy + first * PANEL
+
+            def call(a: Pointer, c: Pointer, rows: Value, b: Pointer = b) -> None:
+                self.product.call(f, a, b, c, rows, self.panels, self.walk, self.narrow)
+
+            def panels(a: Pointer = a) -> None:
+                with f.loop(self.start, self.stop) as unit:
+                    call(a + unit * self.x_panel, self.dw + unit * self.w_panel, x.channel_width)
+
+            def channels(a: Pointer = a) -> None:
+                c = self.dw + self.start * PANEL
+                call(a + self.start, c, self.stop - self.start)
+
+            f.if_else(x.channel_width > PANEL, channels, panels)
 
     def _mapped(self) -> None:
         f, x = self.f, self.x
