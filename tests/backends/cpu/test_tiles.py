@@ -1,5 +1,7 @@
 """Tiles: which values a chain keeps out of memory, which it makes again, and what it computes."""
 
+from dataclasses import replace
+
 import pytest
 from tests.backends.cpu.test_chains import _train
 
@@ -62,6 +64,25 @@ def test_other_values_stay_in_memory(why):
     assert isinstance(found[0], ChainStep)
     assert not found[0].tiles
     assert b.kind != "tile"
+
+
+@pytest.mark.parametrize("told", ["both", "one"])
+def test_tiles_of_several_panels_need_launches_that_can_be_told_where_these_lie(told):
+    a, b, c = _buffers("abc")
+    steps = [_step("first", [a], [b], width=2), _step("second", [b], [c], width=2)]
+    for step in steps[: 2 if told == "both" else 1]:
+        step.grid = replace(step.grid, pitches={b: ("pitch",)})
+        step.arguments["pitch"] = 64 * 16
+    (chain,) = chained(steps, [c])
+    if told == "one":
+        assert not chain.tiles
+        return
+    assert [tile.buffer for tile in chain.tiles] == [b]
+    # Tiles are of 8 positions in 2 panels; a position more lies between these.
+    assert [member.arguments["pitch"] for member in chain.members] == [9 * 16] * 2
+    assert list(chain.tiles[0].starts) == [8 * 64 * k for k in range(8)]
+    assert chain.tile_bytes >= 2 * 9 * 64
+    assert steps[0].arguments["pitch"] == 64 * 16
 
 
 def _forth_and_back(why=""):

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stepgraph.backends.cpu.kernels.scalar_ops import C_FUNCTIONS
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import element_count, known_shape
 from stepgraph.graph.tensor import Tensor
@@ -265,7 +266,7 @@ class Fusion:
         if leaves is None:
             return False
         if count(tensor) * SMALL <= size:
-            return True
+            return not self._slow(tensor)
         full = {t for t in leaves if count(t) * SMALL > size}
         inside = set(group.operations)
         read = {
@@ -275,6 +276,17 @@ class Fusion:
             if t is not tensor and t.operation not in inside and count(t) * SMALL > size
         }
         return full <= read or len(full) <= 1
+
+    def _slow(self, tensor: Tensor) -> bool:
+        """Whether computing a value anew calls the C library: `adam`'s powers of its betas."""
+        stack = [tensor]
+        while stack:
+            at = stack.pop()
+            if self.kind.get(at.operation) == "map" and at not in self.stored:
+                if at.operation.type in C_FUNCTIONS:
+                    return True
+                stack.extend(at.operation.inputs)
+        return False
 
     def leaves(self, tensor: Tensor) -> set[Tensor] | None:
         """Stored values a mapped value is made of; None if that takes too many operations."""

@@ -62,10 +62,12 @@ def lower_group(ctx: Lowering, group: Group) -> None:
         return
     full = group.shape or ()
     layout = ctx.layout_of_group(group, inputs)
-    if _flat(ctx, full, inputs, group, sums, layout):
+    paneled = layout in (WEIGHTS, STEM) and _by_output_channel(ctx, group, inputs, sums, layout)
+    flat = _flat(ctx, full, inputs, group, sums, layout)
+    if flat and not (paneled and _cut_before(ctx, inputs)):
         _lower_flat(ctx, group, operations, inputs, layout)
         return
-    if layout in (WEIGHTS, STEM) and _by_output_channel(ctx, group, inputs, sums, layout):
+    if paneled:
         _lower_weights(ctx, group, operations, inputs, sums, layout)
         return
     if layout not in (PANELS, ROWS) or not full:
@@ -117,6 +119,17 @@ def _keeps_zero(ctx: Lowering, group: Group, full: tuple[int, ...], layout: Layo
             values[op.output] = reference(*arrays, **op.attributes)
     made = [t.operation.inputs[0] if t.operation.type in REDUCTIONS else t for t in group.stored]
     return all(not np.any(values[t]) for t in made)
+
+
+def _cut_before(ctx: Lowering, tensors: Sequence[Tensor]) -> tuple[int, ...]:
+    """Where the launch that makes one of some weights cuts their panels; nothing if none does."""
+    made = [t for t in tensors if t.operation.type not in ("constant", "variable", "placeholder")]
+    weights = {ctx.value(t, at) for t in made for at in (WEIGHTS, STEM) if ctx.has(t, at)}
+    for step in reversed(ctx.steps) if weights else ():
+        for buffer in weights.intersection(step.writes):
+            grid = step.grid if isinstance(step, KernelStep) else None
+            return grid.rows.get(buffer, ()) if grid is not None else ()
+    return ()
 
 
 def _lower_flat(
@@ -199,7 +212,8 @@ def _lower_weights(
     walks = [m.walk for _, m in (*moved, *stored)]
     sizes, reduced = collapse([rows[0]], walks, {0} if sums else set())
     grid = place(sizes, outputs, reduced, False, True)
-    _emit(ctx, group, operations, moved, stored, sums, grid)
+    cut = _cut_before(ctx, inputs)
+    _emit(ctx, group, operations, moved, stored, sums, grid, cut[1] if cut else 0)
 
 
 # -- general --------------------------------------------------------------------------------------
@@ -260,7 +274,12 @@ def _emit(
     outputs: Sequence[tuple[Tensor, Moved]],
     sums: Sequence[Operation],
     grid: Grid,
+    cut: int = 0,
 ) -> None:
+    """Adds the launch, and what is left to do of its reductions.
+
+    `cut` is the most positions that a task may take so that it fits what was launched before.
+    """
     reduce = ""
     if sums:
         reduce = "lanes" if grid.chunk < 0 else "grid"
@@ -284,6 +303,8 @@ def _emit(
         NARROW if grid.lanes <= NARROW and grid.chunk >= 0 and grid.masked else LANES,
     )
     row_block, mid_block = _blocks(grid, reduce, group.shape or ())
+    if cut:
+        mid_block = tile_rows(cut) or cut
     row_blocks, mid_blocks = -(-grid.rows // row_block), -(-grid.mid // mid_block)
     arguments |= {
         "rows": grid.rows,
@@ -307,7 +328,7 @@ def _emit(
         kernel="nest",
         arguments=arguments,
         tasks=outer * blocks,
-        grid=_tiles([m for _, m in (*moved, *outputs)], grid, mid_block),
+        grid=_tiles([m for _, m in (*moved, *outputs)], len(moved), grid, mid_block),
     )
     ctx.add(step)
     for (partial, final), op in zip(finals, sums, strict=True):
@@ -315,18 +336,30 @@ def _emit(
             _finish(ctx, partial, final, REDUCTIONS[op.type], blocks)
 
 
-def _tiles(operands: Sequence[Moved], grid: Grid, block: int) -> Tiling | None:
-    """How tasks tile the operands in panels; None if positions are walked in two loops."""
+def _tiles(operands: Sequence[Moved], inputs: int, grid: Grid, block: int) -> Tiling | None:
+    """How tasks tile the operands in panels; None if positions are walked in two loops.
+
+    Args:
+        operands: in the order of the kernel's arguments.
+        inputs: how many of them are read; the others are written.
+        grid: the nest's loops.
+        block: positions of a task.
+    """
     if len(grid.outer) != 1 or grid.chunk != 0 or grid.rows != 1:
         return None
     # Nothing moves along a single position.
     lead = [LANES if grid.mid > 1 else 0] * len(grid.order)
     plain = Walk(lead, grid.mid * LANES, 1)
-    whole = [m.buffer for m in operands if m.buffer.layout is PANELS and m.walk == plain]
-    if not whole:
+    labels = [f"in{k}" for k in range(inputs)]
+    labels += [f"out{k}" for k in range(len(operands) - inputs)]
+    pitches: dict[Buffer, tuple[str, ...]] = {}
+    for label, m in zip(labels, operands, strict=True):
+        if m.buffer.layout in (PANELS, WEIGHTS, STEM) and m.walk == plain:
+            pitches[m.buffer] = (*pitches.get(m.buffer, ()), f"{label}_o0")
+    if not pitches:
         return None
     rows = block_cuts(grid.mid, block)
-    return Tiling(panel_cuts(grid.outer[0], 1), dict.fromkeys(whole, rows))
+    return Tiling(panel_cuts(grid.outer[0], 1), dict.fromkeys(pitches, rows), pitches)
 
 
 def _name(group: Group) -> str:

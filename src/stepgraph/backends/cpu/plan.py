@@ -97,10 +97,12 @@ class Grid:
         panels: where parts begin among the panels of 16 channels, and their number at the end.
         rows: for each buffer in panels that tasks read or write tile by tile, where rows of tasks
             begin among its positions, and how many of these there are at the end.
+        pitches: for some of these, the arguments that say how many elements lie between panels.
     """
 
     panels: tuple[int, ...]
     rows: Mapping[Buffer, tuple[int, ...]]
+    pitches: Mapping[Buffer, tuple[str, ...]] = field(default_factory=dict)
 
 
 # The map whose positions a kernel goes over, and what makes its source with lines to ask for.

@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from stepgraph.backends.cpu.chains import Chain, Member
-from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS
+from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, STEM, WEIGHTS
 from stepgraph.backends.cpu.native.chain import MOST_SLOTS
 from stepgraph.backends.cpu.plan import At, Buffer, Grid, KernelStep, Step, Tile
 from stepgraph.graph.dtypes import float32
@@ -168,7 +168,8 @@ def _plain(step: KernelStep, value: Buffer) -> bool:
 
 def _fits(chain: Chain, value: Buffer, used: Collection[int]) -> bool:
     """Whether a value that is used by these steps alone may lie in tiles."""
-    if not set(used) <= chain.numbers or value.kind != "arena" or value.layout is not PANELS:
+    paneled = value.layout in (PANELS, WEIGHTS, STEM)
+    if not set(used) <= chain.numbers or value.kind != "arena" or not paneled:
         return False
     members = [m for m in chain.members if value in _roots([*m.step.reads, *m.step.writes])]
     if len(members) < 2:
@@ -179,7 +180,20 @@ def _fits(chain: Chain, value: Buffer, used: Collection[int]) -> bool:
     tiles = first.tiles(value)
     same = tiles is not None and all(m.tiles(value) == tiles for m in others)
     plain = all(_plain(m.step, value) for m in members)
-    return writes and not again and same and plain and tiles is not None and _single(tiles[0])
+    if not (writes and not again and same and plain) or tiles is None:
+        return False
+    return _single(tiles[0]) or all(_pitches(m.step, value) for m in members)
+
+
+def _pitches(step: KernelStep, value: Buffer) -> tuple[str, ...]:
+    """The arguments that hold the distance between a value's panels."""
+    assert step.grid is not None
+    return step.grid.pitches.get(value, ())
+
+
+def _with_pitch(step: KernelStep, value: Buffer, pitch: int) -> KernelStep:
+    """The launch on a value whose panels lie so many elements apart."""
+    return replace(step, arguments=step.arguments | dict.fromkeys(_pitches(step, value), pitch))
 
 
 def _keep_tiles(chain: Chain, uses: Uses) -> None:
@@ -200,10 +214,16 @@ def _keep_tiles(chain: Chain, uses: Uses) -> None:
         assert member.step.grid is not None
         panels, rows = tiles
         row = LANES * value.dtype.size
-        longest = max(b - a for a, b in itertools.pairwise(rows)) * row
-        size = -(-longest // ALIGN) * ALIGN + LANES * value.dtype.size
-        positions = next(v for b, v in member.step.grid.rows.items() if b.root is value)[-1]
-        starts = tuple((p * positions + r) * row for p in panels[:-1] for r in rows[:-1])
+        longest = max(b - a for a, b in itertools.pairwise(rows))
+        most = max(b - a for a, b in itertools.pairwise(panels))
+        size = -(-most * (longest + 1) * row // ALIGN) * ALIGN
+        pitch = next(v for b, v in member.step.grid.rows.items() if b.root is value)[-1]
+        if most > 1:
+            # Panels lie closer together in a tile; a place more keeps them off one cache set.
+            pitch = longest + 1
+            for k in using:
+                chain.members[k].step = _with_pitch(chain.members[k].step, value, pitch * LANES)
+        starts = tuple((p * pitch + r) * row for p in panels[:-1] for r in rows[:-1])
         free = [k for k, (_, room, last) in enumerate(places) if last < using[0] and room >= size]
         if free:
             offset, size, _ = places[free[0]]

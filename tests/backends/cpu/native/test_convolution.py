@@ -15,7 +15,7 @@ from tests.backends.cpu.native.convolution_oracle import (
 )
 
 from stepgraph.backends.cpu.native import compile as native_compile
-from stepgraph.backends.cpu.native.geometry import Convolution, tile_rows
+from stepgraph.backends.cpu.native.geometry import TASK_RESULTS, Convolution, tile_rows
 from stepgraph.backends.cpu.native.kernels import kernel_module
 from stepgraph.backends.cpu.native.product import blocking_for
 from stepgraph.backends.cpu.native.target import NAMED, named_target
@@ -201,6 +201,13 @@ def test_splits_of_a_weight_gradient_follow_from_the_shape(target):
     assert deep.weight_gradient(blocking)[0]["splits"] == 1
     dense = Convolution(64, (1, 1), (784, 512), (1, 1))
     assert dense.weight_gradient(blocking)[0]["splits"] == 1
+    square = Convolution(64, (1, 1), (512, 512), (1, 1))
+    for shape in (deep, square):
+        # A gradient that is stored is cut into tasks of one size.
+        parts = shape.weight_gradient(blocking, stored=True)[0]["parts"]
+        assert (shape.in_panels * shape.kernel[0]) % parts == 0
+        results = blocking.panels * shape.in_panels * shape.taps * 256 // parts
+        assert results <= 2 * TASK_RESULTS
     for positions, visits in ((512, 1), (513, 3)):
         flat = Convolution(positions, (1, 1), (128, 128), (1, 1))
         assert flat.weight_visits(flat.weight_gradient(blocking)[0]) == visits

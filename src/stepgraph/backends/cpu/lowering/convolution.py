@@ -225,6 +225,25 @@ def _grid(writer: Buffer, values: dict[str, int], width: int) -> Grid | None:
     return Grid(panel_cuts(panels_of(channels), width), {writer: rows})
 
 
+def _weights_grid(
+    target: Buffer | None, dy: Buffer, shape: Convolution, values: dict[str, int], width: int
+) -> Grid | None:
+    """How tasks tile a weight gradient that stays one, or the data of one that is split.
+
+    That is groups of output panels, and shares of what lies in each of them, or of the images.
+    """
+    panels = panel_cuts(shape.out_panels, width)
+    if values["splits"] == 1:
+        if target is None:
+            return None
+        units = shape.in_panels * shape.kernel[0]
+        rows = share_cuts(units, values["parts"], shape.kernel[1] * shape.channel_width)
+        return Grid(panels, {target: rows}, {target: ("w_pitch",)})
+    if values["parts"] != 1 or values["mode"] != COLUMNS:
+        return None
+    return Grid(panels, {dy: share_cuts(shape.images, values["splits"], math.prod(shape.out_size))})
+
+
 def _gathered(
     ctx: Lowering, op: Operation, reader: Buffer, shape: Convolution
 ) -> tuple[Buffer, Convolution]:
@@ -300,12 +319,11 @@ def _lower(ctx: Lowering, op: Operation, update: tuple[Tensor, Any] | None) -> b
         operands = (x, target, y)
         if small and add_few_rows(ctx, name, native_source(), kind, shape, operands, (alpha, beta)):
             return True
-        values, tasks = shape.weight_gradient(blocking)
+        values, tasks = shape.weight_gradient(blocking, stored=update is None)
         step = KernelStep(name, [x, y], [], tasks=tasks, kernel="convolution_weight_gradient")
         step.arguments = {**values, "x": At(x), "y": At(y)}
-        if values["parts"] == 1 and values["splits"] > 1 and values["mode"] == COLUMNS:
-            cuts = share_cuts(shape.images, values["splits"], math.prod(shape.out_size))
-            step.grid = Grid(panel_cuts(shape.out_panels, blocking.panels), {y: cuts})
+        stored = None if update else target
+        step.grid = _weights_grid(stored, y, shape, values, blocking.panels)
     step.source = native_source()
     step.flops = 2 * shape.multiply_adds()
     step.arguments["scratch"] = 0

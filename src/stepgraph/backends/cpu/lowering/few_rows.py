@@ -11,7 +11,7 @@ from stepgraph.backends.cpu.lowering.winograd import add_sum_of_parts
 from stepgraph.backends.cpu.native.few_rows import DATA, WEIGHTS, cut, few_rows, few_rows_module
 from stepgraph.backends.cpu.native.geometry import Convolution
 from stepgraph.backends.cpu.native.held_weights import held_parts
-from stepgraph.backends.cpu.native.product import blocking_for
+from stepgraph.backends.cpu.native.product import PANEL, blocking_for
 from stepgraph.backends.cpu.native.target import host_target
 from stepgraph.backends.cpu.plan import At, Buffer, Grid, KernelSource, KernelStep, Scaled
 from stepgraph.graph.dtypes import float32
@@ -61,7 +61,8 @@ def add_few_rows(
         **{"in_panels": shape.in_panels, "out_panels": shape.out_panels, "width": width},
     }
     reads = [b for b in operands if b is not written]
-    grid = Grid(panel_cuts(across, width), {written: (0, spec.rows)})
+    rows = shape.in_panels * PANEL if kind == WEIGHTS else spec.rows
+    grid = Grid(panel_cuts(across, width), {written: (0, rows)})
     step = KernelStep(
         name,
         reads + ([alpha.buffer] if isinstance(alpha, Scaled) else []),
@@ -71,7 +72,7 @@ def add_few_rows(
         kernel="few_rows",
         arguments=arguments,
         tasks=-(-across // width),
-        grid=None if kind == WEIGHTS else grid,
+        grid=None if beta else grid,
         flops=2 * shape.multiply_adds(),
     )
     ctx.add(step)

@@ -22,7 +22,7 @@ _SIZES = (
     *("images", "height", "width", "out_height", "out_width", "kernel_height", "kernel_width"),
     *("stride_y", "stride_x", "dilation_y", "dilation_x", "pad_y", "pad_x"),
     *("channel_width", "in_width", "in_panels", "out_panels", "chunk", "mode", "units", "parts"),
-    *("splits", "narrow"),
+    *("splits", "narrow", "w_pitch"),
     *("tap_step_y", "tap_step_x", "out_step_y", "out_step_x"),
     *("used_top", "used_height", "used_left", "used_width", "scratch_size", "held"),
 )
@@ -65,7 +65,9 @@ HELD_IMAGES, HELD_PLACES = 16, 36
 # multiply-add per position. With ample positions on wide maps, which no cache holds, that is faster
 # by 10 to 25 % than tasks by input panels and kernel rows, of which each reads all of dy.
 SPLIT_TASKS, SPLIT_POSITIONS, AMPLE_POSITIONS = 64, 512, 1 << 14
-
+# Most numbers that a task of a weight gradient should write for others to read: with three of a
+# variable's slots as large they stay in the second-level cache.
+TASK_RESULTS = 1 << 15
 
 # Positions that launches cut their work by where they can, so that one's tasks fit another's.
 TILE_ROWS = 1024
@@ -241,7 +243,7 @@ class Convolution:
             *(self.images, *self.size, *self.out_size, *self.kernel),
             *(*self.stride, *self.dilation, self.padding[0], self.padding[2]),
             *(self.channel_width, self.in_width, self.in_panels, self.out_panels),
-            *(chunk, mode, units, parts, 1, int(columns <= NARROW)),
+            *(chunk, mode, units, parts, 1, int(columns <= NARROW), math.prod(self.w_shape[1:])),
             *(*steps, *outs, *self._used(0), *self._used(1), 0, 0),
         )
         return dict(zip(_SIZES, values, strict=True))
@@ -344,10 +346,17 @@ class Convolution:
             arguments["scratch_size"] = chunk * self.taps * PANEL * PANEL * blocking.panels
         return arguments, groups * parts
 
-    def weight_gradient(self, blocking: Blocking) -> tuple[dict[str, int], int]:
+    def weight_gradient(
+        self, blocking: Blocking, stored: bool = False
+    ) -> tuple[dict[str, int], int]:
         """Sizes for ``convolution_weight_gradient``, and its number of tasks.
 
         With more than one of ``splits``, results are partial: one after the other, to be summed.
+
+        Args:
+            blocking: of the product.
+            stored: whether the gradient itself is wanted, and not a step of descent. Tasks are then
+                small and of one size, so that what reads it can be cut alike (`chains`).
         """
         height, width = self.out_size
         mode = self._mode(width, 7)
@@ -370,12 +379,22 @@ class Convolution:
             # Images in equal shares, if there are nearly as many: chains cut maps there.
             equal = max(n for n in range(1, splits + 1) if self.images % n == 0)
             splits = equal if 2 * equal >= splits else splits
+        if stored and splits == 1:
+            parts = self._even_parts(parts, units, blocking)
         # Positions per visit of C; in whole images unless positions are flat. A step of descent
         # that visits its weights once writes them at once, which is worth a deeper visit.
         flat = positions if positions <= 2 * DEPTH else DEPTH
         chunk = flat if mode == FLAT else max(1, 2 * DEPTH // (height * width))
         arguments = self._arguments(self.channels[1], mode, units, parts, chunk)
         return arguments | {"splits": splits}, groups * parts * splits
+
+    def _even_parts(self, parts: int, units: int, blocking: Blocking) -> int:
+        """About as many parts of units, or as many as a task's result asks for, of one size."""
+        group = min(blocking.panels, self.out_panels) * math.prod(self.w_shape[1:])
+        wanted = max(parts, min(units, group // TASK_RESULTS))
+        even = (n for n in range(1, units + 1) if units % n == 0)
+        nearest = min(even, key=lambda n: max(n / wanted, wanted / n))
+        return nearest if wanted < 2 * nearest < 4 * wanted else wanted
 
     def weight_visits(self, sizes: dict[str, int]) -> int:
         """How often the weight gradient's kernel adds to an element of its result, at most.

@@ -57,7 +57,7 @@ class _WeightGradient:
         self.y_panel = x.images * self.out_image
         self.tap = x.channel_width * PANEL
         self.w_panel = x.kernel_height * x.kernel_width * self.tap
-        self.w_group = x.in_panels * self.w_panel
+        self.w_group = x.w_pitch
         positions = x.images * x.height * x.width
         total = f.select(x.mode == FLAT, positions, x.images)
         self.first, self.last = share(f, total, split, x.splits)
