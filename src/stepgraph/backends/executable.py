@@ -137,7 +137,8 @@ class Executable:
 
         Args:
             feeds: a value for each placeholder, of its shape and dtype: an array, what NumPy makes
-                one of, or a batch's pictures that are not written yet (`Batches.deferred`).
+                one of, or a batch's pictures that are not written yet (`Batches.deferred`). Arrays
+                may be read where they lie: no other thread may change them meanwhile.
 
         Raises:
             FeedError: a placeholder is missing or unknown, or a value does not fit.
