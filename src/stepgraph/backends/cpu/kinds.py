@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stepgraph.backends.cpu.fusion import count
 from stepgraph.backends.cpu.kernels.scalar_ops import emitter
-from stepgraph.backends.cpu.nests import REDUCTIONS, supported_axes
+from stepgraph.backends.cpu.nest_steps import REDUCTIONS
+from stepgraph.backends.cpu.nests import supported_axes
 from stepgraph.graph.operation import Operation
 from stepgraph.graph.shapes import known_shape
 

@@ -14,7 +14,8 @@ from stepgraph.backends.cpu.layout_choice import Layouts
 from stepgraph.backends.cpu.layouts import PANELS, ROWS, Layout, same_places
 from stepgraph.backends.cpu.moments import lower_moments, pairs_of_moments
 from stepgraph.backends.cpu.native import storage
-from stepgraph.backends.cpu.nests import copy_step, lower_group
+from stepgraph.backends.cpu.nest_steps import copy_step
+from stepgraph.backends.cpu.nests import lower_group
 from stepgraph.backends.cpu.plan import Buffer, PythonStep, Step
 from stepgraph.backends.cpu.prepared import fixed_operations
 from stepgraph.backends.cpu.registry import LOWERINGS, UPDATING

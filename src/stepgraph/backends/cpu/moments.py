@@ -17,7 +17,7 @@ from stepgraph.backends.cpu.fusion import Fusion, Group, count
 from stepgraph.backends.cpu.kernels.moments import moments_module
 from stepgraph.backends.cpu.layouts import LANES, PANELS, ROWS, panels_of
 from stepgraph.backends.cpu.native.geometry import TILE_ROWS, tile_rows
-from stepgraph.backends.cpu.nests import MOVES
+from stepgraph.backends.cpu.nest_steps import MOVES
 from stepgraph.backends.cpu.plan import At, Grid, KernelSource, KernelStep
 from stepgraph.graph.dtypes import float32
 from stepgraph.graph.operation import Operation
