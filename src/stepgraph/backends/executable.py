@@ -93,8 +93,9 @@ class Executable:
     def feed_array(self, placeholder: Tensor, shape: Sequence[int] | None = None) -> Array:
         """An array to be filled with values for a placeholder and fed.
 
-        Devices that share their memory with the processor read it where it lies; others copy it, as
-        they do any other array. It must not change while a run that was fed it is under way.
+        Devices that share their memory with the processor read it where it lies if they can; others
+        copy it, as they do any other array. It must not change while a run that was fed it is under
+        way.
 
         Args:
             placeholder: among the feeds.

@@ -8,6 +8,7 @@ import inspect
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,16 @@ def rival(name: str) -> ModuleType:
                     fix=f"unset it, or use one of {', '.join(found.held_to)}",
                 )
             )
-        os.environ.update(found.held_to[target])
+        limits = found.held_to[target]
+        if found.package in sys.modules and any(os.environ.get(k) != v for k, v in limits.items()):
+            raise UnsupportedError(
+                describe(
+                    "bench",
+                    f"'{name}' was imported before it could be held to {TARGET_VARIABLE}={target}",
+                    fix=f"do not import {found.package} before",
+                )
+            )
+        os.environ.update(limits)
     try:
         importlib.import_module(found.package)
     except ImportError as error:

@@ -82,10 +82,12 @@ class Heap:
 
 
 def _install_heap(heap):
-    from stepgraph.backends.cpu import memory
+    from stepgraph.backends.cpu import feeding, memory
     from stepgraph.backends.cpu.native import storage
 
     storage.zeros = heap.zeros
+    # What is fed comes into these blocks too, instead of being read where it lies.
+    feeding.LENT = SIZE
     plan = memory.Arena.__init__
 
     def planned(arena, steps, kept, share=True):

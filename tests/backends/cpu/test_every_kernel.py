@@ -107,8 +107,14 @@ def _deep():
     return inputs, Flatten()(x)
 
 
+def _large():
+    """A layer whose weights fill no second-level cache, behind one that wants a gradient."""
+    inputs = Input((20,))
+    return inputs, Dense(520, activation="tanh")(Dense(1040, activation="tanh")(inputs))
+
+
 NETWORKS = {"residual": _residual, "separable": _separable, "odd": _odd}
-NETWORKS |= {"transformer": _transformer, "deep": _deep}
+NETWORKS |= {"transformer": _transformer, "deep": _deep, "large": _large}
 BATCH = {"deep": 2}
 OPTIMIZERS = {"sgd": lambda: SGD(0.05), "adam": lambda: Adam(0.003, clipnorm=1.0)}
 

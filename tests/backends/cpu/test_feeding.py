@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import mmap
+import sys
 
 import numpy as np
 import pytest
 
 import stepgraph as sg
 from stepgraph.backends.cpu.device import CpuRunner
-from stepgraph.backends.cpu.feeding import BEHIND, PAGE
+from stepgraph.backends.cpu.feeding import PAGE
 from stepgraph.backends.cpu.native import storage
 from stepgraph.datasets.pictures import Rows
 
@@ -55,7 +58,7 @@ def _at_a_pages_end(array):
 
 def _elsewhere(array):
     """A copy one number further on, aligned for numbers only."""
-    whole = np.empty(array.size + BEHIND, array.dtype)
+    whole = np.empty(array.size + PAGE, array.dtype)
     place = whole[1 : array.size + 1].reshape(array.shape)
     place[...] = array
     return place
@@ -96,6 +99,26 @@ def test_an_array_changed_between_runs_is_read_anew():
         batch[...] = values
         (loss,) = step.run({x: batch, y: labels[0]})
         assert loss == plain.run({plain_x: values, plain_y: labels[0]})[0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pages are protected in another way there")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int32", "uint8"])
+@pytest.mark.parametrize("left", [0, 64, 128])
+def test_nothing_is_read_beyond_the_page_that_an_array_ends_on(dtype, left):
+    graph = sg.Graph("echo")
+    x = graph.placeholder((1025, 5), dtype=dtype, name="x")
+    step = graph.compile([x], [x + x, graph.reduction_sum(graph.cast(x, "float32"), 0)], [])
+    values = np.random.default_rng(2).integers(0, 99, (1025, 5)).astype(dtype)
+    pages = -(-(values.nbytes + left) // PAGE)
+    whole = np.frombuffer(mmap.mmap(-1, (pages + 1) * PAGE), np.uint8)
+    end = pages * PAGE - left
+    given = whole[end - values.nbytes : end].view(dtype).reshape(values.shape)
+    given[...] = values
+    fence = ctypes.c_void_p(whole.ctypes.data + pages * PAGE)
+    assert ctypes.CDLL(None).mprotect(fence, ctypes.c_size_t(PAGE), 0) == 0
+    doubled, total = step.run({x: given})
+    np.testing.assert_array_equal(doubled, values + values)
+    np.testing.assert_allclose(total, values.sum(0, "float64", keepdims=True), rtol=1e-5)
 
 
 def test_large_feeds_that_launches_read_are_lent():

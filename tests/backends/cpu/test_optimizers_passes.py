@@ -16,10 +16,12 @@ from stepgraph.backends.cpu.device import OWN_PASSES
 from stepgraph.backends.cpu.plan import ChainStep, KernelStep
 
 STEPS, SIZE = 3, (6, 6, 3)
+# Full panels, as many as make shares of a gradient's channels uneven.
+WIDE = 784
 # Pictures: few rows for the dense layers; more.
 BATCHES = (4, 21)
 # Passes that reorder work and change no arithmetic.
-EXACT = ("chain", "tiles", "share_memory")
+EXACT = ("chain", "tiles", "share_memory", "ask_ahead", "lend_feeds")
 DISABLED = [*((name,) for name in OWN_PASSES), OWN_PASSES]
 # Each with what else it knows, so that every slot and every line is there.
 OPTIMIZERS = {
@@ -39,7 +41,11 @@ OPTIMIZERS = {
 }
 
 
-def _network():
+def _network(wide=False):
+    """Convolutions and dense layers; or dense layers alone, which read what they are fed."""
+    if wide:
+        first = layers.Dense(67, activation="tanh")
+        return Sequential([layers.Input((WIDE,)), first, layers.Dense(5)])
     return Sequential(
         [
             layers.Input(SIZE),
@@ -53,10 +59,10 @@ def _network():
 
 
 @functools.cache
-def _trained(name, batch, disabled, threads=2):
+def _trained(name, batch, disabled, threads=2, wide=False):
     """Losses and the values of all variables after some steps, slots included; the steps."""
     utils.set_random_seed(3)
-    model = _network()
+    model = _network(wide)
     loss = "sparse_categorical_crossentropy"
     model.compile(OPTIMIZERS[name](), loss, device="cpu")
     rng = np.random.default_rng(0)
@@ -67,7 +73,7 @@ def _trained(name, batch, disabled, threads=2):
     )
     losses = []
     for _ in range(STEPS):
-        x, y = rng.random((batch, *SIZE), "float32"), rng.integers(0, 5, batch)
+        x, y = rng.random((batch, *model.input_shape[1:]), "float32"), rng.integers(0, 5, batch)
         losses.append(float(executable.run(dict(zip(step.feeds, (x, y), strict=True)))[0]))
     values = {n: graph.get_value(n) for n in graph.variables}
     return losses, values, executable._chosen(None).steps
@@ -94,6 +100,17 @@ def test_passes_change_no_step(name, batch, disabled):
         elif value.dtype.kind == "f":
             apart = np.linalg.norm(other - value)
             assert apart <= 1e-3 * np.linalg.norm(value) + 1e-6, key
+
+
+@pytest.mark.parametrize("batch", [4, 32, 64])
+@pytest.mark.parametrize("name", ["momentum", "adam", "adam, clipnorm"])
+def test_layers_that_read_what_is_fed_train_the_same(name, batch):
+    losses, values, _ = _trained(name, batch, (), wide=True)
+    for disabled, threads in ((EXACT, 2), ((), 1), ((), 3)):
+        other_losses, others, _ = _trained(name, batch, disabled, threads, wide=True)
+        assert losses == other_losses
+        for key, value in values.items():
+            np.testing.assert_array_equal(others[key], value, err_msg=key)
 
 
 @pytest.mark.parametrize("batch", BATCHES)

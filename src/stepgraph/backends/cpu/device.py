@@ -420,7 +420,7 @@ class CpuDevice:
         return CpuState(variables)
 
     def feed_array(self, shape: Sequence[int], dtype: DType) -> Array:
-        """An array; a run copies it to where it computes."""
+        """An array; a run reads it where it lies, or copies it (`feeding`)."""
         return np.empty(tuple(shape), dtype.numpy)
 
     def prepare(

@@ -4,8 +4,8 @@ A `Deferred` (see `backends.base`) says what an array would be made of. Pictures
 from arrays are written by kernels that all threads share; others write themselves.
 
 An array that lies as a step wants it is not copied: the launches that read it are told its address
-(`lent_feeds` says of which feeds that holds). A run ends before its caller goes on, and so before
-the array can change.
+(`lent_feeds` says of which feeds that holds). It must not change while the run is under way, which
+`Executable.run` and `run_async` ask of their callers.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from stepgraph.backends.cpu.kernels.pictures import (
     build_rows,
     fields,
 )
+from stepgraph.backends.cpu.layouts import LANES
 from stepgraph.backends.cpu.native.pool import Pool, Program
 from stepgraph.backends.cpu.plan import At, Buffer, KernelSource, KernelStep, Step
 from stepgraph.graph.definition import Array
@@ -35,8 +36,8 @@ TASKS = 16
 ALONE = 1 << 15
 # Bytes from which on an array is read where it is; copying fewer takes less than a microsecond.
 LENT = 1 << 12
-# Kernels may read so many bytes behind what they need, and memory ends at pages of no fewer.
-BEHIND, PAGE = 64, 4096
+# Memory ends at pages of no fewer bytes: what lies behind an array on its last page can be read.
+PAGE = 4096
 # The first arguments of the kernel for rows.
 FIRST = ("index", "source", "out", "size")
 
@@ -132,8 +133,9 @@ class Feeder:
         flags, own = value.flags, self._place
         if not (flags.c_contiguous and flags.aligned and value.dtype == own.dtype):
             return False
+        # A last vector is read whole, as `Buffer.nbytes` makes room for.
         left = -(_address(value) + value.nbytes) % PAGE
-        return value.shape == own.shape and left >= BEHIND
+        return value.shape == own.shape and left >= LANES * value.itemsize
 
     def _tell(self, address: int) -> None:
         """Makes the readers read from an address."""

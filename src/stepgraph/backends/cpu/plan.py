@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,6 +104,13 @@ class Grid:
     panels: tuple[int, ...]
     rows: Mapping[Buffer, tuple[int, ...]]
     pitches: Mapping[Buffer, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for cuts in (self.panels, *self.rows.values()):
+            # Otherwise tasks of a chain would run at tiles that are not theirs.
+            assert all(a < b for a, b in itertools.pairwise(cuts)), (
+                f"cuts that do not go up: {cuts}"
+            )
 
 
 # The map whose positions a kernel goes over, and what makes its source with lines to ask for.

@@ -144,9 +144,18 @@ def _with_another(step: KernelStep, old: Buffer, new: Buffer) -> KernelStep:
     rows = {new if b.root is old else b: cuts for b, cuts in step.grid.rows.items()}
     reads, writes = ([new if b.root is old else b for b in s] for s in (step.reads, step.writes))
     aliases = tuple(b for b in step.aliases if b.root is not old)
-    grid = Grid(step.grid.panels, rows)
+    pitches = {new if b.root is old else b: names for b, names in step.grid.pitches.items()}
+    asking = step.asking
+    if asking is not None and asking[0].root is old:
+        asking = new, asking[1]
     return replace(
-        step, reads=reads, writes=writes, arguments=arguments, aliases=aliases, grid=grid
+        step,
+        reads=reads,
+        writes=writes,
+        arguments=arguments,
+        aliases=aliases,
+        grid=Grid(step.grid.panels, rows, pitches),
+        asking=asking,
     )
 
 

@@ -236,8 +236,9 @@ def _weights_grid(
     if values["splits"] == 1:
         if target is None:
             return None
-        units = shape.in_panels * shape.kernel[0]
-        rows = share_cuts(units, values["parts"], shape.kernel[1] * shape.channel_width)
+        # Of one output panel: the kernel's units, and what lies in each.
+        units, size = values["units"], math.prod(shape.w_shape[1:-1])
+        rows = share_cuts(units, values["parts"], size // units)
         return Grid(panels, {target: rows}, {target: ("w_pitch",)})
     if values["parts"] != 1 or values["mode"] != COLUMNS:
         return None

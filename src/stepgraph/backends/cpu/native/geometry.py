@@ -1,8 +1,8 @@
 """Shapes of one convolution, and what its kernels are told about them.
 
 The three kernels (forward, data gradient, weight gradient) share one argument list, filled here;
-`tasks` decides how each is cut up. Partition never changes a result: every element of an output is
-summed by one walk, whichever task it falls to.
+`tasks` decides how each is cut up. Partition follows from shapes and the target alone, so threads
+change no result: an element is summed by one walk, or in parts that are added in their order.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ ROW_LINES = 2
 # A data gradient of fewer tasks than this is cut further than would be best for few threads.
 ENOUGH_TASKS = 16
 # A data gradient with taps holds its weights (`native.held_weights`) up to so many images, whose
-# results it visits once a tap, of so many places. With 8 images it takes two thirds of the time, as
-# weights come from afar; with 64, where they do not matter, up to twice as long.
+# results it visits once a tap, of so many places. That pays where weights come from afar and few
+# images use them; with 64 images it is slower.
 HELD_IMAGES, HELD_PLACES = 16, 36
 # A weight gradient of fewer tasks than this is split by positions too, into partial results of at
 # least so many positions each: a weight's part is written, read and added, 8 bytes against one

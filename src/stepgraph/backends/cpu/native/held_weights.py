@@ -11,14 +11,14 @@ bits, and 32 of them.
 Arithmetic, for 8 rows of a block: 128 multiply-adds, each with a factor from memory in the same
 instruction, 8 results read and 8 written: a cycle for each multiply-add where units are of 256
 bits, the rest beside them. About 60 cycles a block for its transposition, which some dozen rows
-repay. 88 to 93 % of the peak from 32 rows on, where transposes in memory allow 75 to 80 %; weights
-that come from memory cost half as much more, not twice. Results pass through memory once a block,
-so rows come in tiles that the first-level cache keeps (`TILE`).
+repay: from 32 rows on 85 to 90 % of the peak should be reached (`benchmarks/native_product.py`).
+Results pass through memory once a block, so rows come in tiles that the first-level cache keeps
+(`TILE`).
 
 Sums of 16 are added up one after the other: rounding errors are those of a sum of a 16th as many.
 
 Weights that no cache holds are another matter: few rows take less time than it takes to read them,
-and memory is read twice as fast in the order it lies as in blocks that lie apart. The kernel
+and memory is read faster in the order it lies than in blocks that lie apart. The kernel
 ``held_parts`` gives each task a range of outputs, all inputs: weights from end to end. Results are
 partial then, to be added up (`native.partials`).
 """
