@@ -109,8 +109,8 @@ def test_layers_that_read_what_is_fed_train_the_same(name, batch):
     for disabled, threads in ((EXACT, 2), ((), 1), ((), 3)):
         other_losses, others, _ = _trained(name, batch, disabled, threads, wide=True)
         assert losses == other_losses
-        for key, value in values.items():
-            np.testing.assert_array_equal(others[key], value, err_msg=key)
+        for (key, value), other in zip(values.items(), others.values(), strict=True):
+            np.testing.assert_array_equal(other, value, err_msg=key)
 
 
 @pytest.mark.parametrize("batch", BATCHES)
