@@ -42,6 +42,16 @@ def taps_at(f: Function, origin: Value, dilation: Value, kernel: Value, size: Va
     return Taps(first, last - first)
 
 
+def places_of(
+    f: Function, offset: Value, stride: Value, out: Value, size: Value
+) -> tuple[Value, Value]:
+    """First and number of output places whose input, ``place * stride + offset``, exists."""
+    first = (greatest(f, 0, -offset) + stride - 1) // stride
+    room = size - 1 - offset
+    last = f.select(room < 0, f.index(0), least(f, out, room // stride + 1))
+    return first, last - first
+
+
 def strips(f: Function, total: Value, low: Value, high: Value, body: Any) -> None:
     """Calls body(first, count) for single places below `low`, [low, high) at once, and the rest."""
     with f.loop(0, low + 1 + (total - high)) as number:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from stepgraph.backends.cpu.native.convolution import Rows, strips
+from stepgraph.backends.cpu.native.convolution import Rows, places_of, strips
 from stepgraph.backends.cpu.native.emit import Function, Module, Pointer, Value
 from stepgraph.backends.cpu.native.geometry import COLUMNS, FIELDS, FLAT, IMAGES
 from stepgraph.backends.cpu.native.held_weights import TILE, Places, emit_held, emit_held_parts
@@ -29,7 +29,6 @@ from stepgraph.backends.cpu.native.layout import greatest, least, share, transpo
 from stepgraph.backends.cpu.native.product import PANEL, Product, Walk
 from stepgraph.backends.cpu.native.target import Target
 from stepgraph.backends.cpu.native.value import f32, i64, pointer
-from stepgraph.backends.cpu.native.weight_gradient import places_of
 
 _BLOCK = PANEL * PANEL
 

@@ -21,21 +21,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from stepgraph.backends.cpu.native.convolution import strips, taps_at
+from stepgraph.backends.cpu.native.convolution import places_of, strips, taps_at
 from stepgraph.backends.cpu.native.emit import Function, Module, Pointer, Value
 from stepgraph.backends.cpu.native.geometry import COLUMNS, FIELDS, FLAT, IMAGES
 from stepgraph.backends.cpu.native.layout import greatest, least, share
 from stepgraph.backends.cpu.native.product import PANEL, Product, Walk
-
-
-def places_of(
-    f: Function, offset: Value, stride: Value, out: Value, size: Value
-) -> tuple[Value, Value]:
-    """First and number of output places whose input, ``place * stride + offset``, exists."""
-    first = (greatest(f, 0, -offset) + stride - 1) // stride
-    room = size - 1 - offset
-    last = f.select(room < 0, f.index(0), least(f, out, room // stride + 1))
-    return first, last - first
 
 
 class _WeightGradient:
